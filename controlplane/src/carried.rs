@@ -1,4 +1,4 @@
-//! What another process is told when it goes on where this one was (docs/upgrade.md): bytes that nobody but the reader understands,
+//! What another process is given when it goes on where this one was (docs/upgrade.md): bytes that nobody but the reader understands,
 //! and that the reader does not trust.
 //!
 //! An [`Instant`] means nothing outside of its process (`#[serde(with = "crate::carried")]`): it is written as nanoseconds after, or

@@ -96,7 +96,7 @@ fn upgrade_running(options: &command::Options) -> ExitCode {
     }
 }
 
-/// Tells the process that this one was to take over from, if there is one, why it does not.
+/// Informs the process that this one was to take over from, if there is one, why it does not.
 fn refuse_upgrade(why: &str) {
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
         runtime.block_on(upgrade::refuse(format!("its configuration cannot be used: {why}")));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 
-/// How long systemd may take to read what it was told.
+/// How long systemd may take to read what it was sent.
 const BARRIER: Duration = Duration::from_secs(2);
 
 /// The socket that systemd listens on.

@@ -564,7 +564,7 @@ fn a_call_and_a_recording_of_the_process_before_go_on_and_can_be_ended() {
         let before = world.instances[&sip].asked.len();
         let stop = "<jibri xmlns='http://jitsi.org/protocol/jibri' action='stop' sipaddress='sip:a@b'/>";
         assert_eq!(condition(&ask(&mut world, "alice", stop).unwrap()), None);
-        assert_eq!(world.instances[&sip].actions()[before..], ["stop"], "its Jibri is told");
+        assert_eq!(world.instances[&sip].actions()[before..], ["stop"], "its Jibri is asked to");
         assert_eq!(condition(&ask(&mut world, "alice", STOP).unwrap()), None);
         assert_eq!(world.instances[&jibri(1)].actions().last(), Some(&"stop"));
         assert_eq!((shown(&world), call_shown(&world).as_deref()), (off(None), Some("off")));

@@ -229,3 +229,19 @@ fn what_the_focus_knows() {
     world.wait(Duration::from_secs(1));
     assert_eq!(done(&mut world, FocusAsk::Rtcstats), json!({}));
 }
+
+#[test]
+fn clients_are_counted_by_what_they_can_do() {
+    let mut world = World::call(&["alice", "bob"]);
+    let caps = |world: &mut World| done(world, FocusAsk::Caps);
+    let node = format!("https://jitsi.org/jitsi-meet#{HASH}");
+    let features = ["AUDIO", "VIDEO", "SCTP", "RTX", "REMB", "TCC", "JSON_SOURCES"];
+    assert_eq!(caps(&mut world), json!({ (node.clone()): { "count": 2, "features": features } }));
+    // Who claims that hash and has other features proves nothing.
+    world.join("other@conference.meet.test", "mallory", |client| {
+        client.hash = "made+up";
+        client.features = vec!["urn:xmpp:jingle:apps:rtp:audio"];
+    });
+    world.join("other@conference.meet.test", "carol", |_| {});
+    assert_eq!(caps(&mut world), json!({ (node): { "count": 3, "features": features } }));
+}

@@ -378,7 +378,7 @@ impl Dataplane {
         self.steering.as_ref()
     }
 
-    /// Notes what steers paths to workers from now on.
+    /// Takes what steers paths to workers from now on.
     pub(crate) fn note_steering(&mut self, steering: Steering) {
         self.steering = Some(steering);
     }

@@ -24,7 +24,7 @@ pub fn worker_of_ufrag(ufrag: &str) -> Option<WorkerId> {
     TAGS.iter().position(|t| t == tag).map(WorkerId::from_index)
 }
 
-/// What the first byte of a datagram says (RFC 7983 section 7); RTP and RTCP are told apart by RFC 5761 section 4.
+/// What the first byte of a datagram says (RFC 7983 section 7); RTP and RTCP are distinguished by RFC 5761 section 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// STUN.
@@ -141,7 +141,7 @@ impl AddressTable {
         ours.map(|(path, _)| *path)
     }
 
-    /// Notes that `worker` steers this path to us.
+    /// Records that `worker` steers this path to us.
     pub fn note_steered(&mut self, path: &Path, worker: WorkerId) {
         if let Some(entry) = self.entries.get_mut(path) {
             entry.steered_by.insert(worker);

@@ -14,7 +14,7 @@ fn at(micros: u64) -> WorkerTime {
 
 fn within(estimator: &Estimator, bounds: Bounds) -> bool {
     let (estimate, budget) = (estimator.estimate(), estimator.budget());
-    estimate <= bounds.max && budget <= estimate && (0.0..=1.0).contains(&estimator.loss())
+    estimate <= bounds.max() && budget <= estimate && (0.0..=1.0).contains(&estimator.loss())
 }
 
 /// One feedback packet: base, reference, chunks and deltas as they come.
@@ -76,7 +76,7 @@ proptest! {
         wanted in prop_oneof![Just(5_000_000u64), any::<u64>()],
     ) {
         let [start, min, max] = [2_500_000, min, max].map(Bitrate::new);
-        let bounds = Bounds { start, min, max };
+        let bounds = Bounds::new(min, max).starting_at(start);
         let mut estimator = Estimator::new(bounds);
         let mut prober = Prober::default();
         let mut now = 0u64;

@@ -5,13 +5,13 @@ mod worker_client;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use ringbridge_dataplane::Dataplane;
 use ringbridge_dataplane::ice::{IceState, RemoteCandidate};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, MeshId, WorkerId};
 use ringbridge_dataplane::io::{HandedSocket, RelayPorts, SocketOptions};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, CreateError, Event, NewEndpoint};
 use ringbridge_dataplane::stats::Counter;
+use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 
 use worker_client::{backends, create_conference, credentials, start};
 
@@ -22,7 +22,7 @@ const RELAYS: u32 = 6;
 
 /// One bridge, and what its workers reported.
 struct Bridge {
-    dataplane: Dataplane,
+    dataplane: Option<Dataplane>,
     links: Vec<WorkerLink>,
     events: Vec<Event>,
     ports: RelayPorts,
@@ -37,7 +37,27 @@ impl Bridge {
     fn new(io: ringbridge_dataplane::io::IoChoice) -> Self {
         let (dataplane, links) = start(io, WORKERS);
         let ports = RelayPorts::new(vec![Ipv4Addr::LOCALHOST.into()], None, SocketOptions::default());
-        Self { dataplane, links, events: Vec::new(), ports }
+        Self { dataplane: Some(dataplane), links, events: Vec::new(), ports }
+    }
+
+    fn dataplane(&self) -> &Dataplane {
+        self.dataplane.as_ref().expect("it runs")
+    }
+
+    /// Another dataplane takes its place, and its sockets.
+    fn take_over(&mut self, io: ringbridge_dataplane::io::IoChoice) {
+        let former = self.dataplane.take().expect("it runs");
+        let bound = former.local_addresses()[0];
+        let mut suspended = former.suspend().map_err(|(_, error)| error).unwrap();
+        self.step();
+        let (state, sockets) = suspended.export().unwrap();
+        assert_eq!(state.descriptors(), sockets.len());
+        let (local_addresses, port) = (vec![bound.ip()], bound.port());
+        let config = DataplaneConfig { local_addresses, port, workers: WORKERS, io, ..DataplaneConfig::default() };
+        let mut prepared = Dataplane::start_from(config, state, sockets).unwrap();
+        drop(suspended);
+        self.links = prepared.take_links();
+        self.dataplane = Some(prepared.go());
     }
 
     fn send(&mut self, relay: u32, command: Command) {
@@ -47,7 +67,7 @@ impl Bridge {
     /// Creates a relay in a conference of its own; where it is reached.
     fn create(&mut self, relay: u32, own_port: bool, controlling: bool) -> SocketAddr {
         create_conference(&mut self.links[home(relay)], relay);
-        let mut address = self.dataplane.local_addresses()[0];
+        let mut address = self.dataplane().local_addresses()[0];
         if own_port {
             let sockets = self.ports.bind().unwrap();
             address = sockets[0].candidate_address();
@@ -88,7 +108,7 @@ impl Bridge {
     }
 
     fn count(&self, counter: Counter) -> u64 {
-        (0..WORKERS).map(|worker| self.dataplane.stats(WorkerId::from_index(worker)).get(counter)).sum()
+        (0..WORKERS).map(|worker| self.dataplane().stats(WorkerId::from_index(worker)).get(counter)).sum()
     }
 }
 
@@ -106,6 +126,16 @@ fn wait(bridges: &mut [Bridge; 2], what: &str, mut done: impl FnMut(&mut [Bridge
 
 #[test]
 fn each_relay_reaches_its_other_side_and_gives_its_port_back() {
+    reach(0);
+}
+
+#[test]
+fn so_it_does_when_others_take_over_both_bridges_and_their_ports() {
+    reach(4);
+}
+
+/// Relays connect, others take over so often on one backend after the other, and relays are heard and end.
+fn reach(take_overs: usize) {
     for io in backends() {
         let mut bridges = [Bridge::new(io), Bridge::new(io)];
         let mut own = Vec::new();
@@ -121,6 +151,13 @@ fn each_relay_reaches_its_other_side_and_gives_its_port_back() {
         wait(&mut bridges, "connected", |bridges| {
             (1..=RELAYS).all(|relay| bridges.iter().all(|bridge| bridge.is_connected(relay)))
         });
+        for n in 0..take_overs {
+            let backends = backends();
+            for bridge in &mut bridges {
+                bridge.take_over(backends[n % backends.len()]);
+            }
+            assert!(own.iter().all(|address| UdpSocket::bind(address).is_err()), "still taken");
+        }
         // A check that is faster than the command which creates its relay finds nobody there.
         let early = [0, 1].map(|n| bridges[n].count(Counter::DropForeignSocket));
         for relay in 1..=RELAYS {
@@ -150,8 +187,8 @@ fn each_relay_reaches_its_other_side_and_gives_its_port_back() {
         }
         wait(&mut bridges, "closed", |_| own.iter().all(|address| UdpSocket::bind(address).is_ok()));
         wait(&mut bridges, "forgotten", |bridges| bridges.iter().all(|bridge| bridge.count(Counter::HeldSockets) == 0));
-        assert_eq!(bridges[0].dataplane.health().dead_worker(), None);
-        assert_eq!(bridges[1].dataplane.health().dead_worker(), None);
+        assert_eq!(bridges[0].dataplane().health().dead_worker(), None);
+        assert_eq!(bridges[1].dataplane().health().dead_worker(), None);
     }
 }
 

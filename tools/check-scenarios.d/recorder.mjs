@@ -67,7 +67,7 @@ export class Recorder {
   /** Whether the participant was removed from the room. */
   get removed() { return this.participant.received.some(xml => xml.startsWith('<presence') && /status code=['"]307['"]/.test(xml)); }
 
-  /** Whether the Jibri was told to end. */
+  /** Whether the Jibri was asked to end. */
   get ended() { return this.jibri.received.some(xml => /action=['"]stop['"]/.test(xml)); }
 
   stop() { for (const one of [this.jibri, this.participant]) one?.stop(); }

@@ -74,7 +74,7 @@ pub(super) struct LifeState {
 impl Lifecycle {
     /// For another process.
     pub fn state(&self) -> LifeState {
-        // How patient it is, the process is told anew.
+        // How patient it is comes from the process's own configuration.
         let Self { settings: _, stage, deadline, drain } = self;
         LifeState { stage: *stage, deadline: *deadline, drain: *drain }
     }

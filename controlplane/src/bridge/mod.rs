@@ -107,9 +107,9 @@ impl OpenConnections {
 /// How a bridge ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Everybody was told, and its conferences are over.
+    /// Everybody was informed, and its conferences are over.
     Stopped,
-    /// Another process goes on with them; nobody is to be told anything.
+    /// Another process goes on with them; nothing is to be signalled.
     HandedOver,
 }
 
@@ -179,7 +179,7 @@ pub async fn run_upgradable(
     let desk = tokio::spawn(desk.serve(desk_stop));
     let result = run_with(settings, process, (media, connections, listening), handing, shutdown).await;
     let _ = stop_desk.send(true);
-    // It may be about to tell systemd which process is the main one now.
+    // It may be about to notify systemd which process is the main one now.
     let Ok((running, outcome)) = desk.await else { return result.map(|()| Ended::Stopped) };
     if let Some(dataplane) = running.into_dataplane() {
         let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
@@ -201,7 +201,7 @@ fn dataplane_config(settings: &BridgeSettings) -> DataplaneConfig {
         limits: IoLimits { extras: settings.io_options, ..IoLimits::default() },
         rewrite: !settings.disable_rewriting,
         congestion_control: settings.congestion_control,
-        bandwidth: Bounds { start: Bitrate::new(settings.start_bitrate), ..Bounds::default() },
+        bandwidth: Bounds::default().starting_at(Bitrate::new(settings.start_bitrate)),
         loudest_only: settings.loudest_only,
         ..DataplaneConfig::default()
     }

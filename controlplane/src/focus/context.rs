@@ -11,8 +11,8 @@ use tokio_xmpp::minidom::Element;
 
 use super::breakouts::Breakouts;
 use super::bridges::Bridges;
+use super::caps::Caps;
 use super::components::Components;
-use super::features::Features;
 use super::http;
 use super::ice_restart_totals::IceRestarts;
 use super::limits::{INVITES, MAX_SENDERS, Refusals};
@@ -81,7 +81,7 @@ pub(super) struct Shared {
     pub bridges: Bridges,
     pub orphans: Vec<Orphan>,
     /// What clients can do, by the hash of their capabilities (XEP-0115).
-    pub caps: BTreeMap<String, Features>,
+    pub caps: Caps,
     /// Members that were seen so far.
     pub arrivals: u64,
     /// Invitations so far.
@@ -122,7 +122,7 @@ impl Shared {
             server_slow: false,
             server_slow_at: None,
             orphans: Vec::new(),
-            caps: BTreeMap::new(),
+            caps: Caps::default(),
             arrivals: 0,
             invites: 0,
             totals: Totals::default(),

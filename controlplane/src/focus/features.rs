@@ -40,6 +40,25 @@ impl Features {
         audio_mute: false,
     };
 
+    /// Their names, as Jicofo's pages have them.
+    pub fn names(self) -> Vec<&'static str> {
+        [
+            (self.audio, "AUDIO"),
+            (self.video, "VIDEO"),
+            (self.sctp, "SCTP"),
+            (self.rtx, "RTX"),
+            (self.remb, "REMB"),
+            (self.tcc, "TCC"),
+            (self.ssrc_rewriting, "SSRC_REWRITING_V1"),
+            (self.mid_demux, "RTP_MID_DEMUX"),
+            (self.json_sources, "JSON_SOURCES"),
+            (self.audio_mute, "AUDIO_MUTE"),
+        ]
+        .into_iter()
+        .filter_map(|(has, name)| has.then_some(name))
+        .collect()
+    }
+
     /// Reads disco features.
     pub fn from_vars<'a>(vars: impl Iterator<Item = &'a str>) -> Self {
         let mut features = Self { audio: false, video: false, ..Self::UNKNOWN };

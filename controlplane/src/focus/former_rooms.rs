@@ -54,7 +54,7 @@ impl FormerRooms {
     }
 
     /// What was kept of a room that somebody asks for. Where we have left it, who comes is new, whatever its name, and the
-    /// service tells how the room is: Jibris alone are as they were.
+    /// service says how the room is: Jibris alone are as they were.
     pub fn take(&mut self, room: &BareJid) -> Option<KeptRoom> {
         let kept = self.rooms.remove(room)?;
         Some(if self.resumed { kept } else { KeptRoom { tasks: kept.tasks, ..KeptRoom::default() } })

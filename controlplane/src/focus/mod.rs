@@ -4,6 +4,7 @@ mod authentication;
 mod breakouts;
 mod brewery;
 mod bridges;
+mod caps;
 mod cascade;
 mod component_search;
 mod components;
@@ -216,7 +217,7 @@ pub async fn run(
             },
             _ = shutdown.wait_for(|stop| *stop) => {
                 if let Some(directory) = &mut directory {
-                    // The next process goes on: nobody is told anything.
+                    // The next process goes on: nothing is signalled.
                     directory.store(|| focus.keep());
                     return Ok(());
                 }

@@ -21,6 +21,7 @@ impl Focus {
                 self.conferences.get(&room).map_or_else(|| json!({}), Conference::debug)
             }),
             FocusAsk::Rtcstats => Ok(self.rtcstats()),
+            FocusAsk::Caps => Ok(self.shared.caps.to_json()),
             FocusAsk::Pins => Ok(self.shared.pins.list(now)),
             FocusAsk::Pin { room, version, minutes } => self.pin((now, time_of_day), &room, version, minutes),
             FocusAsk::Unpin { room } => room_of(&room).map(|room| {

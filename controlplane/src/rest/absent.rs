@@ -31,7 +31,7 @@ const ABSENT: &[(&str, &str)] = &[
     ),
     ("/pin", "asked of the focus (focus.rest.listen, 8888), which pins conferences to a version of bridges"),
     ("/rtcstats", "asked of the focus (focus.rest.listen, 8888); here /stats and /metrics have all there is"),
-    ("/debug/xmpp-caps", "not counted; /debug/conferences-full has each conference's participants"),
+    ("/debug/xmpp-caps", "asked of the focus (focus.rest.listen, 8888), which asks clients what they can do"),
     (
         "/colibri-ws",
         "the bridge channel is served at bridge.websocket.listen (videobridge.http-servers.public), not on the operators' pages",

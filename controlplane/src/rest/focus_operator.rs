@@ -26,6 +26,8 @@ pub enum FocusAsk {
     Conference(String),
     /// What collectors of statistics may know, by meeting id.
     Rtcstats,
+    /// What clients can do, and how many could.
+    Caps,
     /// The rooms that are pinned.
     Pins,
     /// Pin a room's next conference to a version of bridges.
@@ -101,6 +103,7 @@ pub fn router(requests: mpsc::Sender<FocusRequest>) -> Router {
             get(|State(requests): State<Requests>| ask(requests, FocusAsk::ConferencesInFull)),
         )
         .route("/debug/conference/{conference}", get(conference))
+        .route("/debug/xmpp-caps", get(|State(requests): State<Requests>| ask(requests, FocusAsk::Caps)))
         .route("/rtcstats", get(|State(requests): State<Requests>| ask(requests, FocusAsk::Rtcstats)))
         .route("/pin", get(|State(requests): State<Requests>| ask(requests, FocusAsk::Pins)).post(pin))
         .route("/pin/remove", post(unpin))

@@ -70,7 +70,7 @@ impl Drop for Certificate {
     }
 }
 
-/// A certificate with its key, as another process is told it.
+/// A certificate with its key, as another process gets it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CarriedCertificate {
     certificate: Vec<u8>,

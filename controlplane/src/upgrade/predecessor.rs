@@ -14,7 +14,7 @@ pub struct Limits {
     pub quiet: Duration,
     /// From the freeze to the new process being ready. Media waits in the sockets meanwhile.
     pub freeze: Duration,
-    /// From the commit to the new process serving, to tell the operator. Nothing depends on it.
+    /// From the commit to the new process serving, for the operator. Nothing depends on it.
     pub service: Duration,
 }
 
@@ -73,7 +73,7 @@ pub enum Action {
     Resume,
     /// Let go of everything that the new process now has; the main process is the new one.
     Retire,
-    /// Tell the operator; with [`Outcome::HandedOver`] and [`Outcome::Lost`], then end.
+    /// Report to the operator; with [`Outcome::HandedOver`] and [`Outcome::Lost`], then end.
     Report(Outcome),
 }
 

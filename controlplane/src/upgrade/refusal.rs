@@ -3,7 +3,7 @@
 use super::message::{Message, bounded};
 use super::wire::{Wire, inherited};
 
-/// Tells the process that started this one, if it is an upgrade's, why it does not take over.
+/// Informs the process that started this one, if it is an upgrade's, why it does not take over.
 pub async fn refuse(why: String) {
     if let Ok(Some(wire)) = inherited() {
         refuse_over(&wire, why).await;

@@ -234,7 +234,7 @@ impl Connection {
         ended
     }
 
-    /// Notes the session for the next process.
+    /// Keeps the session for the next process.
     fn save(&mut self) {
         if let Some(file) = &mut self.file {
             file.store(&self.session);

@@ -31,7 +31,7 @@ pub enum Keeping {
     Offline,
 }
 
-/// A session as another process is told it. Whoever has it and the account's password can go on with it.
+/// A session as another process gets it. Whoever has it and the account's password can go on with it.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CarriedSession {
     pub(super) resume_id: String,

@@ -19,7 +19,7 @@ pub struct SessionFile {
     failed: bool,
 }
 
-/// A session as the next process is told it.
+/// A session as the next process gets it.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Record {
     resume_id: String,
@@ -43,7 +43,7 @@ impl SessionFile {
         Some(Session::of_former_process(resume_id, jid.parse().ok()?, received))
     }
 
-    /// Notes a session. This has to come before an acknowledgement: the server forgets what was acknowledged.
+    /// Keeps a session. This has to come before an acknowledgement: the server forgets what was acknowledged.
     pub(super) fn store(&mut self, session: &Session) {
         let record = session.resumable().and_then(|(resume_id, jid)| {
             let (resume_id, jid) = (resume_id.to_owned(), jid.to_string());

@@ -186,7 +186,7 @@ async fn clients_and_focus_find_everything_where_it_was() {
     other.no_command();
     assert_eq!(handover.outlook().await.unwrap_err(), HandoverError::Ended);
 
-    // The client comes again with what it has, and is told what it must know.
+    // The client comes again with what it has, and gets what it must know.
     let closed = timeout(WAIT, async { while client.next().await.is_some_and(|message| message.is_ok()) {} });
     closed.await.expect("the former connection ends");
     let (mut client, _) = tokio_tungstenite::connect_async(format!("ws://{}{path}", other.websocket)).await.unwrap();

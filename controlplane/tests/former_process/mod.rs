@@ -13,7 +13,7 @@ fn sid(world: &mut World, room: &str, nick: &str) -> String {
     world.client(room, nick).sid.clone()
 }
 
-/// What Jingle told a client since it had so many elements: action and session.
+/// What came to a client by Jingle since it had so many elements: action and session.
 fn told_since(world: &mut World, room: &str, nick: &str, before: usize) -> Vec<(String, String)> {
     let jingles = &world.client(room, nick).jingles[before..];
     jingles.iter().map(|jingle| (jingle.action.clone(), jingle.sid.clone())).collect()
@@ -113,9 +113,7 @@ fn what_a_room_was_told_of_moderation_holds() {
 fn a_bridge_that_starts_together_with_the_focus_is_waited_for() {
     for comes in [true, false] {
         let mut world = meeting();
-        let offers = |world: &mut World| {
-            world.client(ROOM, "alice").jingles.iter().filter(|jingle| jingle.action == "session-initiate").count()
-        };
+        let offers = |world: &mut World| world.client(ROOM, "alice").offers();
         let before = offers(&mut world);
         world.bridges.clear();
         world.next_process(settings(), true);

@@ -17,7 +17,7 @@ pub struct ClockReading {
 
 static CLOCK: OnceLock<ClockReading> = OnceLock::new();
 
-/// Notes what the clock shows, once per process: all further moments are measured from there, so that one which is written and read
+/// Reads the clock once per process: all further moments are measured from there, so that one which is written and read
 /// again is the same. See [`crate::io::read_clock`].
 pub fn set_clock(read: impl FnOnce() -> ClockReading) {
     CLOCK.get_or_init(read);

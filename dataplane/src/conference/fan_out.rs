@@ -155,7 +155,7 @@ impl Conference {
     ) {
         let mut metered = Metered::of(sink);
         let mut delivery = env.delivery(&mut metered);
-        for id in &self.relays {
+        for id in self.relays.iter() {
             let Some(relay) = self.participants.get_mut(*id) else { continue };
             for member in list.iter().flatten() {
                 let Some(Some(feed)) = feeds.get_mut(member.feed) else { continue };

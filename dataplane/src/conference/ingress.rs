@@ -189,7 +189,7 @@ impl Conference {
         if let Some(at) = nack_due {
             self.schedule.wake_participant(from, at);
         }
-        let away = source.crosses_to(self.away);
+        let away = source.crosses_to(self.spread.others());
         if !away.is_empty() {
             let restarts = source.restarts();
             let header = CrossWorkerHeader { endpoint, sequence, restarts, repeated_as: opened.repeated_as };

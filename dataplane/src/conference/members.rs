@@ -11,12 +11,13 @@ use super::audio::speaker::SpeakerDetector;
 use super::context::{Env, ForwarderConfig};
 use super::participant::publisher::IncomingStream;
 use super::participant::schedule::Schedule;
+use super::participant::spread::Spread;
 use super::participant::{Participant, Role};
 use super::receiver::downlink::Downlink;
 use super::receiver::ssrc_slots::SsrcSlots;
 use super::receiver::subscription::{NO_SSRC, Subscription};
 use super::source::Source;
-use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerId, WorkerSet};
+use crate::ids::{ConferenceId, ConferenceIndex, EndpointId, ParticipantId, SourceId, Ssrc, WorkerId};
 use crate::limits::{MAX_ON_STAGE, MAX_SELECTED, MAX_SUBSCRIBED};
 use crate::media::{Encoding, Media, MediaKind, ReceiverConstraints, SourceDescription};
 use crate::messages::{FeedbackSsrcs, SsrcRewriting};
@@ -82,6 +83,19 @@ impl<K, T> Default for Table<K, T> {
     }
 }
 
+/// The numbers of the participants that are relays with their transport here. They come and go in this file alone, as those do.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct RelayIds(Vec<ParticipantId>);
+
+impl Deref for RelayIds {
+    type Target = [ParticipantId];
+
+    #[inline]
+    fn deref(&self) -> &[ParticipantId] {
+        &self.0
+    }
+}
+
 /// One conference. Its fields are open to the files of this folder, which are its steps, since a step changes several of them at
 /// once; who is in it and what they publish changes in this file alone ([`Table`]), and the other fields guard themselves.
 #[derive(Serialize, Deserialize)]
@@ -102,14 +116,12 @@ pub struct Conference {
     pub(super) speaker: SpeakerDetector,
     /// Who is loud enough to be forwarded, where that is asked for.
     pub(super) loudest: LoudestRanking,
-    /// Other workers that have endpoints of it.
-    pub(super) away: WorkerSet,
-    /// This worker reports the dominant speaker.
-    pub(super) lead: bool,
+    /// On which workers it is.
+    pub(super) spread: Spread,
     /// A receiver here loses much.
     pub(super) lossy: bool,
     /// The relays that have their transport here.
-    pub(super) relays: Vec<ParticipantId>,
+    pub(super) relays: RelayIds,
     /// Sources by the SSRCs that receivers know them by.
     #[serde(with = "crate::carry::map")]
     by_ssrc: OutgoingSsrcs,
@@ -146,10 +158,9 @@ impl Conference {
             schedule: Schedule::default(),
             speaker: SpeakerDetector::default(),
             loudest: LoudestRanking::default(),
-            away: WorkerSet::default(),
-            lead: false,
+            spread: Spread::default(),
             lossy: false,
-            relays: Vec::new(),
+            relays: RelayIds::default(),
             by_ssrc: HashMap::default(),
             negotiations: ConferenceNegotiations::default(),
             generations: 0,
@@ -239,7 +250,8 @@ impl Conference {
         if speaks {
             self.speaker.add(id, env.now);
         } else if connects {
-            self.add_relay(env, index);
+            self.relays.0.push(index);
+            self.pass_all_to(env, index);
         }
         self.update_workers(env);
         self.schedule.touch(env.now);
@@ -276,7 +288,7 @@ impl Conference {
     fn remove_participant(&mut self, env: &Env<'_>, id: ParticipantId) -> Option<EndpointId> {
         let participant = self.participants.remove(id)?;
         self.schedule.remove(id);
-        self.relays.retain(|relay| *relay != id);
+        self.relays.0.retain(|relay| *relay != id);
         self.speaker.remove(participant.id());
         for source in self.sources.keys() {
             if self.sources.get(source).is_some_and(|source| source.owner() == id) {

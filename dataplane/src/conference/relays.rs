@@ -16,8 +16,7 @@ use crate::stats::Counter;
 
 impl Conference {
     /// A relay came: everything that is not of its mesh is to go there.
-    pub fn add_relay(&mut self, env: &mut Env<'_>, id: ParticipantId) {
-        self.relays.push(id);
+    pub fn pass_all_to(&mut self, env: &mut Env<'_>, id: ParticipantId) {
         for source in self.sources.keys() {
             self.pass_to(env, id, source);
         }

@@ -5,7 +5,7 @@
 use super::context::Env;
 use super::ingress::Numbered;
 use super::members::Conference;
-use super::participant::Participant;
+use super::participant::spread::Spread;
 use super::rtcp_out;
 use super::source::reports::SenderClock;
 use crate::datagram::PacketSink;
@@ -20,18 +20,14 @@ impl Conference {
     /// Endpoints came or went: who else has receivers, and whose word on speakers counts.
     pub fn update_workers(&mut self, env: &mut Env<'_>) {
         let here = env.peers.worker();
-        self.away = self.participants.values().filter_map(Participant::home).filter(|home| *home != here).collect();
-        let endpoints = self.participants.values().filter(|participant| !participant.is_relay());
-        let oldest = endpoints.map(|p| (p.id(), p.home().unwrap_or(here))).min();
-        let lead = oldest.is_some_and(|(_, home)| home == here);
-        let took_over = lead && !std::mem::replace(&mut self.lead, lead);
+        let before = std::mem::replace(&mut self.spread, Spread::of(self.participants.values(), here));
+        let took_over = self.spread.leads() && !before.leads();
         // What the former lead announced last may be old news here, or not.
         if took_over && !self.speaker.recent().is_empty() {
             env.emit(Event::DominantSpeaker { conference: self.id, recent: self.speaker.recent().to_vec() });
         }
-        self.lead = lead;
         for source in self.sources.values_mut() {
-            source.demand_mut().retain_workers(self.away);
+            source.demand_mut().retain_workers(self.spread.others());
         }
     }
 
@@ -111,7 +107,7 @@ impl Conference {
 
     /// Asks the other workers what they want of an endpoint's sources. They may have said so before these were known.
     pub fn ask_for_demands(&self, env: &mut Env<'_>, endpoint: EndpointId) {
-        for worker in self.away {
+        for worker in self.spread.others() {
             env.send_signal(worker, PeerSignal::RepeatDemand { endpoint });
         }
     }

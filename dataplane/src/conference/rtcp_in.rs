@@ -181,7 +181,7 @@ impl Conference {
             return;
         }
         let signal = PeerSignal::SenderReport { endpoint: owner.id(), ssrc, ntp: clock.ntp, rtp: clock.rtp };
-        for worker in source.crosses_to(self.away) {
+        for worker in source.crosses_to(self.spread.others()) {
             env.send_signal(worker, signal);
         }
         self.report_to_subscribers(env, stream, clock, sink);

@@ -22,7 +22,7 @@ impl Conference {
             return;
         }
         if self.speaker.decide(env.now) {
-            if self.lead {
+            if self.spread.leads() {
                 env.emit(Event::DominantSpeaker { conference: self.id, recent: self.speaker.recent().to_vec() });
             }
             self.schedule.touch(env.now);

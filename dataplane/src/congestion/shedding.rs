@@ -51,7 +51,7 @@ impl Shedding {
         self.level
     }
 
-    /// The encoding to forward at most, of those that are active (a mask), when the allocation grants `target`.
+    /// The encoding to forward at most, of those that are active (a mask), when the allocation allows `target`.
     #[inline]
     pub fn cap(self, active: u8, target: u8) -> u8 {
         let highest = 7 - (active | 1).leading_zeros() as u8;
@@ -89,7 +89,7 @@ impl LoadMeter {
         Self { shedding, overflow, ..Self::default() }
     }
 
-    /// Notes a turn that ended at `now`: how long it worked, whether it found a full batch, and how many packets the
+    /// Records a turn that ended at `now`: how long it worked, whether it found a full batch, and how many packets the
     /// sockets have lost since the start. Returns the new level when it changes.
     pub fn turn(&mut self, now: Instant, work: Duration, full: bool, overflow: u64) -> Option<Shedding> {
         let started = *self.started.get_or_insert(now);

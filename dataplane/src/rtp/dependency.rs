@@ -11,7 +11,7 @@ use super::RtpError;
 pub const MAX_TEMPLATES: usize = 64;
 /// Decode targets that a structure can have.
 pub const MAX_TARGETS: usize = 32;
-/// Spatial layers that ids can tell apart in `next_layer_idc` steps before a structure is refused.
+/// Spatial layers that ids can distinguish in `next_layer_idc` steps before a structure is refused.
 const MAX_SPATIAL: usize = 4;
 /// The mandatory fields.
 const MANDATORY_LEN: usize = 3;

@@ -7,7 +7,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use ringbridge_dataplane::carry::STATE_VERSION;
 
 /// The version, and what [`carried`] came to when it was given.
-const AGREED: (u16, u64) = (1, 0x1fb9_19af_c07a_137c);
+const AGREED: (u16, u64) = (1, 0x109b_9869_ae10_64ea);
 
 #[test]
 fn the_form_of_the_state_changes_with_its_version() {
@@ -50,9 +50,9 @@ fn carried(tokens: TokenStream, texts: &mut Vec<String>) {
         match token {
             TokenTree::Punct(punct) if punct.as_char() == '#' => {
                 let Some(TokenTree::Group(group)) = tokens.get(at) else { continue };
-                let text = flat(group.stream());
-                if !text.starts_with("doc ") {
-                    derives |= text.starts_with("derive ") && text.contains("Deserialize");
+                let text = flat(group.stream(), true);
+                derives |= text.starts_with("derive ") && text.contains("Deserialize");
+                if text.starts_with("serde ") {
                     attributes.push_str(&text);
                 }
                 at += 1;
@@ -61,7 +61,7 @@ fn carried(tokens: TokenStream, texts: &mut Vec<String>) {
                 let end = (at..tokens.len()).find(|at| ends(&tokens[*at])).map_or(tokens.len(), |end| end + 1);
                 if derives {
                     let definition = tokens[at..end].iter().cloned().collect();
-                    texts.push(format!("{attributes} {word} {}", flat(definition)));
+                    texts.push(format!("{attributes} {word} {}", flat(definition, false)));
                 }
                 (attributes, derives) = (String::new(), false);
                 at = end;
@@ -70,7 +70,7 @@ fn carried(tokens: TokenStream, texts: &mut Vec<String>) {
                 let named = |name: &str| matches!(tokens.get(at), Some(TokenTree::Ident(word)) if *word == *name);
                 let end = (at..tokens.len()).find(|at| ends(&tokens[*at])).map_or(tokens.len(), |end| end + 1);
                 if ["serialize", "deserialize"].iter().any(|name| named(name)) {
-                    texts.push(flat(tokens[at..end].iter().cloned().collect()));
+                    texts.push(flat(tokens[at..end].iter().cloned().collect(), false));
                 }
                 (attributes, derives) = (String::new(), false);
                 at = end;
@@ -93,25 +93,28 @@ fn ends(token: &TokenTree) -> bool {
     }
 }
 
-/// Tokens with a space between each two, without documentation.
-fn flat(tokens: TokenStream) -> String {
-    let mut text = String::new();
+/// Tokens with a space between each two; of attributes only serde's, and `texts` only in those: others are for people.
+fn flat(tokens: TokenStream, texts: bool) -> String {
+    let mut flattened = String::new();
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
-        if let (TokenTree::Punct(punct), Some(TokenTree::Group(group))) = (&token, tokens.peek())
-            && punct.as_char() == '#'
-            && flat(group.stream()).starts_with("doc ")
-        {
+        let attribute = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '#');
+        if let Some(TokenTree::Group(group)) = tokens.peek().filter(|_| attribute) {
+            let text = flat(group.stream(), true);
+            if text.starts_with("serde ") {
+                flattened.push_str(&text);
+            }
             tokens.next();
             continue;
         }
         match token {
             TokenTree::Group(group) => {
-                text.push_str(&format!("{:?} {}", group.delimiter(), flat(group.stream())));
+                flattened.push_str(&format!("{:?} {}", group.delimiter(), flat(group.stream(), texts)));
             }
-            other => text.push_str(&other.to_string()),
+            TokenTree::Literal(literal) if !texts && literal.to_string().starts_with('"') => {}
+            other => flattened.push_str(&other.to_string()),
         }
-        text.push(' ');
+        flattened.push(' ');
     }
-    text
+    flattened
 }

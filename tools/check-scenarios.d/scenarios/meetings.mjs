@@ -152,7 +152,7 @@ export const scenarios = {
       await allMoving([p1, p2, p3], 30000);
       const stopped = await p1.hook(outcome(`${pageConference}.stopRecording('${recording}')`));
       expect(/^ok/.test(stopped), `the recording was not stopped: ${stopped}`);
-      await until('the Jibri is told', 20000, async () => recorder.ended);
+      await until('the Jibri is asked to end', 20000, async () => recorder.ended);
       recorder.stop();
       await call.stack.focus.process.check();
       return `media after ${seconds(there)} in the breakout room and ${seconds(back)} back, longest pause of others ${longest} ms; ` +

@@ -1,4 +1,4 @@
-//! Clients in another process (docs/upgrade.md): what was asked, told and counted. Who they are and what they publish is said once,
+//! Clients in another process (docs/upgrade.md): what was asked, sent and counted. Who they are and what they publish is said once,
 //! by signalling; DTLS sessions, data channels and WebSockets stay behind.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -53,7 +53,7 @@ impl Asking {
     }
 }
 
-/// What operators are told, see `upgrade::command::Status`.
+/// What operators are shown, see `upgrade::command::Status`.
 #[derive(Debug, Clone, Default, Serialize)]
 struct Page {
     pid: u32,

@@ -91,7 +91,7 @@ mod tests {
         assert!(listening(socket(), SocketAddr::from(([0, 0, 0, 0], address.port()))).is_none());
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");
         let named = udp.local_addr().expect("bound");
-        // Not a listener: whoever accepts there is told so, and the bridge goes on without.
+        // Not a listener: whoever accepts there gets an error, and the bridge goes on without.
         let _ = listening(udp.into(), named);
     }
 }

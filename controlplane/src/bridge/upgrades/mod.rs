@@ -29,7 +29,7 @@ pub struct Upgrading {
     pub from: Option<Wire>,
     /// Why this process cannot be upgraded, if so.
     pub objection: Option<String>,
-    /// Told when the bridge has taken over; never of one that began by itself.
+    /// Signalled when the bridge has taken over; never of one that began by itself.
     pub serving: oneshot::Sender<()>,
 }
 

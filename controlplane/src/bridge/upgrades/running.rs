@@ -132,7 +132,7 @@ pub(super) fn names(affected: &[Affected]) -> String {
     named.join(", ") + more
 }
 
-/// What an operator is told of an upgrade that would be seen by everybody.
+/// What an operator is shown of an upgrade that would be seen by everybody.
 pub(super) fn objection(outlook: &Outlook) -> Option<String> {
     (!outlook.not_resumed.is_empty()).then(|| {
         format!(

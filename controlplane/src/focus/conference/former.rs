@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::focus::kept::KeptMember;
 
-/// Members who have media are not told for this long that there is no bridge: it may have started together with us.
+/// To members who have media a missing bridge is not announced for this long: it may have started together with us.
 const BRIDGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the process before left of a conference's members.
 #[derive(Debug, Default)]
 pub(in super::super) struct Former {
     members: BTreeMap<String, KeptMember>,
-    /// Until when a missing bridge is not told.
+    /// Until when a missing bridge is not announced.
     quiet_until: Option<Instant>,
 }
 
@@ -37,17 +37,17 @@ impl Former {
         self.members.retain(|nick, _| is_there(nick));
     }
 
-    /// Whether a missing bridge is to be told from `now` on, for the first time.
+    /// Whether a missing bridge is to be announced from `now` on, for the first time.
     pub fn ends_quiet(&mut self, now: Instant) -> bool {
         self.quiet_until.take_if(|at| *at <= now).is_some()
     }
 
-    /// When a missing bridge is to be told.
+    /// When a missing bridge is to be announced.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.quiet_until
     }
 
-    /// Whether a missing bridge is not told yet.
+    /// Whether a missing bridge is not announced yet.
     pub fn is_quiet(&self) -> bool {
         self.quiet_until.is_some()
     }

@@ -28,9 +28,6 @@ const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 const ETHERPAD: &str = "http://jitsi.org/jitmeet/etherpad";
 
-/// Capability hashes that are remembered.
-const CAPS_CACHE: usize = 1_000;
-
 impl Conference {
     /// What our presence in a room says (docs/protocol/focus.md 3.2).
     pub(super) fn own_payloads(&self, cx: &Context<'_>) -> Vec<Element> {
@@ -236,8 +233,8 @@ impl Conference {
             return true;
         }
         let ver = member.caps().map(|(_, ver)| ver.clone());
-        if let Some(features) = ver.as_ref().and_then(|ver| cx.caps.get(ver)) {
-            member.discovered(*features);
+        if let Some(features) = ver.as_ref().and_then(|ver| cx.caps.met(ver)) {
+            member.discovered(features);
             return true;
         }
         member.discovering();
@@ -276,10 +273,9 @@ impl Conference {
             // Somebody who does not answer may still be able to take part.
             None => Features::UNKNOWN,
         };
-        if let (Some(ver), Some(_)) = (ver, &result)
-            && cx.caps.len() < CAPS_CACHE
-        {
-            cx.caps.insert(ver, features);
+        let node = self.members.get(nick).and_then(Member::caps).map(|(node, _)| node.as_str());
+        if let (Some(ver), Some(_)) = (ver, &result) {
+            cx.caps.proved(node.unwrap_or_default(), ver, features);
         }
         if let Some(member) = self.members.get_mut(nick) {
             member.discovered(features);

@@ -1,5 +1,5 @@
-//! What a focus leaves for the next process: which rooms it is in, and what nobody else would tell of them. Who is in a room, who
-//! owns it, which bridges and recorders there are, the server tells anew.
+//! What a focus leaves for the next process: which rooms it is in, and what nobody else knows of them. Who is in a room, who
+//! owns it, which bridges and recorders there are, the server sends anew.
 
 mod directory;
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 pub mod publisher;
 pub mod relay;
 pub mod schedule;
+pub mod spread;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,7 +102,7 @@ impl Participant {
         self.id
     }
 
-    /// What tells it from earlier users of its number.
+    /// What distinguishes it from earlier users of its number.
     pub fn generation(&self) -> u32 {
         self.generation
     }

@@ -133,7 +133,7 @@ impl Downlink {
         self.estimator.set_bounds(bounds);
     }
 
-    /// Notes an RTP packet that went out; `numbered` is whether it carries [`Self::next_sequence`].
+    /// Records an RTP packet that went out; `numbered` is whether it carries [`Self::next_sequence`].
     #[inline]
     pub fn sent(&mut self, now: WorkerTime, size: usize, numbered: bool) {
         self.bytes += size as u64;
@@ -197,7 +197,7 @@ impl Downlink {
         self.budget(now).map(|budget| budget.saturating_sub(self.repeated_rate))
     }
 
-    /// Notes what the allocation made of `available`.
+    /// Records what the allocation made of `available`.
     pub fn allocated(&mut self, now: WorkerTime, available: Option<Bitrate>, division: &Division) {
         let suspended = division.granted.iter().filter(|granted| granted.is_none()).count();
         self.suspended = u16::try_from(suspended).unwrap_or(u16::MAX);
@@ -254,7 +254,7 @@ impl Downlink {
         }
         let due = now.since(self.resumed) >= BETWEEN_PAUSES && self.estimator.heard();
         let queue = self.estimator.queue_delay();
-        // What is given up anyway need not wait for the jitter to be told from the queue.
+        // What is given up anyway need not wait until jitter is distinguished from a queue.
         if lower && due && queue.max(self.estimator.latest_queue()) > SHRUNK_QUEUE {
             self.paused = Some(now + KEYFRAME_PAUSE);
         } else if oversent && due && queue > PAUSE_QUEUE {
@@ -325,7 +325,7 @@ impl Downlink {
         self.due(now)
     }
 
-    /// What to tell the control plane, at most once a second and only when it is news.
+    /// What to report to the control plane: at most once a second, and only what has changed.
     pub fn report(&mut self, now: WorkerTime, round_trip: Option<u64>) -> Option<Bandwidth> {
         let elapsed = now.since(self.reported_at);
         if elapsed < REPORT {

@@ -24,14 +24,14 @@ impl Throttle {
         self.last.is_none_or(|last| now.saturating_duration_since(last) >= INTERVAL)
     }
 
-    /// Notes a request.
+    /// Records a request.
     pub fn used(&mut self, now: Instant) {
         self.last = Some(now);
     }
 }
 
 /// How many keyframes one receiver may still ask for: a bad link must not cost the other receivers their picture. Jitsi
-/// Videobridge grants three in ten seconds, and nothing more until then.
+/// Videobridge passes three in ten seconds, and nothing more until then.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Allowance {
     left: u32,

@@ -9,7 +9,7 @@ pub const SILENT: Duration = Duration::from_millis(250);
 /// Pictures of the others that make sure of it.
 pub const SILENT_PICTURES: u32 = 3;
 
-/// Tells whether an encoding still comes.
+/// Whether an encoding still arrives.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Activity {
     #[serde(with = "crate::carry::checked")]

@@ -43,21 +43,44 @@ const DRAIN_TIME: f64 = 700_000.0;
 /// Never below this share of the capacity while draining.
 const DRAIN_LEAST: f64 = 0.1;
 
-/// Bounds of an estimate.
+/// Bounds of an estimate, and where it starts between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Before the first feedback.
-    pub start: Bitrate,
-    /// Never less.
-    pub min: Bitrate,
-    /// Never more.
-    pub max: Bitrate,
+    start: Bitrate,
+    min: Bitrate,
+    max: Bitrate,
+}
+
+impl Bounds {
+    /// `max` counts as `min` where it is less.
+    pub fn new(min: Bitrate, max: Bitrate) -> Self {
+        let max = max.max(min);
+        Self { start: Self::START.clamp(min, max), min, max }
+    }
+
+    /// The same with another estimate before the first feedback; the nearest bound where it is beyond one.
+    #[must_use]
+    pub fn starting_at(self, start: Bitrate) -> Self {
+        Self { start: start.clamp(self.min, self.max), ..self }
+    }
+
+    /// The lowest estimate.
+    pub fn min(&self) -> Bitrate {
+        self.min
+    }
+
+    /// The highest estimate.
+    pub fn max(&self) -> Bitrate {
+        self.max
+    }
+
+    const START: Bitrate = Bitrate::new(2_500_000);
 }
 
 impl Default for Bounds {
     /// Jitsi Videobridge's: 2,500 kbit/s at first, 30 kbit/s to 20 Mbit/s.
     fn default() -> Self {
-        Self { start: Bitrate::new(2_500_000), min: Bitrate::new(30_000), max: Bitrate::new(20_000_000) }
+        Self::new(Bitrate::new(30_000), Bitrate::new(20_000_000))
     }
 }
 
@@ -130,7 +153,7 @@ impl Estimator {
         self.rate.set_bounds(bounds.min, bounds.max);
     }
 
-    /// Notes a packet that goes out under [`Self::next_sequence`]: bytes of UDP payload, and the probe that it is part of
+    /// Records a packet that goes out under [`Self::next_sequence`]: bytes of UDP payload, and the probe that it is part of
     /// (0: none).
     #[inline]
     pub fn note_sent(&mut self, now: WorkerTime, size: u16, cluster: u8) {
@@ -190,7 +213,7 @@ impl Estimator {
         self.last_feedback.is_some()
     }
 
-    /// Whether the queue is short and nothing was lowered just before: a probe would tell something.
+    /// Whether the queue is short and nothing was lowered just before: a probe would show something.
     pub fn is_calm(&self, now: WorkerTime) -> bool {
         let settled = self.rate.decreased().is_none_or(|at| now.since(at) > 500_000);
         self.heard() && settled && self.queue.delay() < CALM && self.trendline.usage() != trendline::Usage::Over
