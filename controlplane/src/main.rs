@@ -25,6 +25,19 @@ const SIGXFSZ: i32 = 25;
 /// Threads of the control plane beside its doors. A second one, so that no part keeps the others waiting.
 const RUNTIME_THREADS: usize = 2;
 
+/// Programs that end, or start their child anew, when that ends, whoever has taken over from it; systemd is told.
+const SUPERVISORS: [&str; 9] = [
+    "tini",
+    "docker-init",
+    "podman-init",
+    "catatonit",
+    "dumb-init",
+    "s6-supervise",
+    "runsv",
+    "supervise",
+    "supervisord",
+];
+
 /// How long the parts may take to leave rooms and close connections.
 const GOODBYE: Duration = Duration::from_secs(10);
 
@@ -144,9 +157,16 @@ fn not_upgradable(config: &Config, program: &std::io::Result<Program>) -> Option
             "run the focus as a process of its own (ringbridge bridge, ringbridge focus), or drain and restart";
         return Some(format!("the focus is in the same process, and is not handed over; {remedy}"));
     }
+    let remedy = "drain it and start another container or service beside it";
     if std::process::id() == 1 {
-        let remedy = "drain it and start another container beside it, or start this one with an init (--init)";
         return Some(format!("its container would end with this process, which is the first one in it; {remedy}"));
+    }
+    let parent =
+        std::fs::read_to_string(format!("/proc/{}/comm", std::os::unix::process::parent_id())).unwrap_or_default();
+    if let Some(supervisor) = SUPERVISORS.iter().find(|name| **name == parent.trim_end()) {
+        return Some(format!(
+            "{supervisor}, which started this process, would take its end for that of the service; {remedy}"
+        ));
     }
     None
 }

@@ -109,6 +109,31 @@ fn without_an_xmpp_server_it_is_unhealthy_and_ends_in_order() {
     }
 }
 
+/// A focus is not handed over: the operator is told, and nothing changes.
+#[test]
+fn with_the_focus_in_it_an_upgrade_is_refused() {
+    let _alone = alone();
+    let ports = Ports::find();
+    let child = ports.start();
+    health(ports.0[1]);
+    let address = format!("127.0.0.1:{}", ports.0[1]);
+    for (arguments, code) in [(&["--check"][..], 3), (&[], 1), (&["--drop-data-channels"], 1)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringbridge"));
+        let output = command.args(["upgrade", &address]).args(arguments).env_clear().output().expect("runs");
+        let says = log(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {says}");
+        assert!(says.contains("the focus is in the same process") && says.contains("ringbridge focus"), "{says}");
+    }
+    assert!(page(ports.0[1], "/colibri/upgrade").contains(&format!("\"pid\":{}", child.id())), "it goes on");
+    // Nobody listens there.
+    let nowhere = Command::new(env!("CARGO_BIN_EXE_ringbridge")).args(["upgrade", "127.0.0.1:9"]).env_clear().output();
+    let nowhere = nowhere.expect("runs");
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(log(&nowhere).contains("does the bridge run"), "{}", log(&nowhere));
+    tell(&child, "-TERM");
+    assert_eq!(child.wait_with_output().expect("ends").status.code(), Some(0));
+}
+
 #[test]
 fn an_address_in_use_ends_it_and_is_named() {
     let _alone = alone();

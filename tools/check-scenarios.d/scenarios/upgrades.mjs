@@ -1,6 +1,6 @@
 // The bridge is replaced mid-call by another process, again and again.
 import { readFileSync } from 'node:fs';
-import { expect, iceRestarts, watchPictures } from '../call.mjs';
+import { allDecode, expect, iceRestarts, watchPictures } from '../call.mjs';
 import { lastJson, lightPace, startScripted } from '../../lib/scripted.mjs';
 import { sleep, until } from '../../lib/process.mjs';
 
@@ -93,6 +93,25 @@ async function upgrades(call, { pages, rooms, times }) {
   return figures;
 }
 
+/** Data channels are not handed over: that is refused, unless they may be lost; then media goes on. */
+async function dataChannels(call) {
+  const bridge = call.stack.bridges[0];
+  const all = await call.meet('p1', 'p2');
+  await until('both have a data channel', 20000, async () => (await endpoints(bridge)).filter(one => one.channel.data_channel).length === 2);
+  const named = said => /2 bridge channels are data channels/.test(said);
+  const check = await bridge.upgrade({}, ['--check']);
+  expect(check.code === 3 && named(check.said), `--check: ${check.code} ${check.said}`);
+  const refused = await bridge.upgrade();
+  expect(refused.code === 1 && named(refused.said) && refused.pid === bridge.process.pid, `${refused.code} ${refused.said}`);
+  await allDecode(all);
+  const accepted = await bridge.upgrade({}, ['--drop-data-channels']);
+  expect(accepted.code === 0 && accepted.pid !== bridge.process.pid, `${accepted.code} ${accepted.said}`);
+  await allDecode(all);
+  const metrics = await (await fetch(bridge.bridgeUrl('/metrics'))).text();
+  expect(/^ringbridge_upgrade_lost\{kind="data_channel"\} 2$/m.test(metrics), 'the lost channels are not counted');
+  return `refused with the remedy, then handed over with ${accepted.frozen} ms without media and the two channels counted as lost`;
+}
+
 /** name → scenario, see index.mjs. */
 export const scenarios = {
   upgrade: {
@@ -106,5 +125,10 @@ export const scenarios = {
     stack: { split: true },
     load: true,
     run: call => upgrades(call, { pages: 3, rooms: [6, 6, 5], times: 20 }),
+  },
+  'upgrade-sctp': {
+    about: 'data channels: the upgrade is refused and says why, and with --drop-data-channels media goes on',
+    stack: { split: true, channel: 'sctp' },
+    run: dataChannels,
   },
 };
