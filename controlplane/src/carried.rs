@@ -104,7 +104,7 @@ impl Timed for Option<Instant> {
     }
 }
 
-/// Writes one, within [`write`].
+/// Writes one, within [`write()`].
 pub fn serialize<T: Timed, S: Serializer>(moment: &T, serializer: S) -> Result<S::Ok, S::Error> {
     let origin = ORIGIN.get().ok_or_else(|| S::Error::custom("nothing to measure moments from"))?;
     moment.distance(origin).ok_or_else(|| S::Error::custom("a moment out of reach"))?.serialize(serializer)

@@ -208,7 +208,7 @@ mod tests {
         let carried = session.carried().expect("it is kept");
         let other = Session::from_carried(carried.clone()).expect("it is read");
         assert_eq!(other.resumable().map(|(id, jid)| (id, jid.to_string())), Some(("id", "a@b/c".to_owned())));
-        assert_eq!((other.received(), other.unacked(), other.unacked().len()), (7, session.unacked(), 1));
+        assert_eq!((other.received(), other.unacked().len()), (7, 1));
         assert_eq!(other.carried(), Some(carried.clone()));
         for wrong in [
             CarriedSession { jid: "a@b".to_owned(), ..carried.clone() },

@@ -144,8 +144,13 @@ impl Conference {
     ) {
         let Some(source) = self.sources.get_mut(id) else { return };
         let Some([relay, sender]) = self.participants.get_disjoint_mut([to, source.sender()]) else { return };
+        let kind = source.kind();
         let Some((cache, pass)) = source.kept_for_relay(to) else {
-            return env.stats.count(Counter::NackCacheMiss);
+            // Nothing of it is kept, as after a hand-over from another process; sound never is.
+            if kind == MediaKind::Video {
+                env.stats.count(Counter::NackCacheMiss);
+            }
+            return;
         };
         let missed = Missed { ssrc, sequence, cache, source: id, sender: sender.publisher.negotiated() };
         let mut metered = Metered::of(sink);
