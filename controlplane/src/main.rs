@@ -25,7 +25,7 @@ const SIGXFSZ: i32 = 25;
 /// Threads of the control plane beside its doors. A second one, so that no part keeps the others waiting.
 const RUNTIME_THREADS: usize = 2;
 
-/// Programs that end, or start their child anew, when that ends, whoever has taken over from it; systemd is told.
+/// Programs that end, or start their child anew, when that ends, whoever has taken over from it; systemd learns it from us.
 const SUPERVISORS: [&str; 9] = [
     "tini",
     "docker-init",

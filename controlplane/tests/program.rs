@@ -109,7 +109,7 @@ fn without_an_xmpp_server_it_is_unhealthy_and_ends_in_order() {
     }
 }
 
-/// A focus is not handed over: the operator is told, and nothing changes.
+/// A focus is not handed over: the operator learns why, and nothing changes.
 #[test]
 fn with_the_focus_in_it_an_upgrade_is_refused() {
     let _alone = alone();
