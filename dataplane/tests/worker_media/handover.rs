@@ -52,6 +52,12 @@ impl Calls {
         }
         let mut calls = Self { dataplane: Some(dataplane), links, participants };
         let (mut events, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+        // On a busy host a check may come before the worker has looked at its commands, and is rightly refused.
+        let held = |calls: &Self| calls.stats().iter().map(|stats| stats.get(Counter::HeldEndpoints)).sum::<u64>();
+        while held(&calls) < 4 {
+            assert!(Instant::now() < deadline, "{:?}", calls.counted());
+            std::thread::sleep(Duration::from_millis(1));
+        }
         while !(1..=4).all(|endpoint| is_connected(&events, endpoint)) {
             assert!(Instant::now() < deadline, "{events:?}");
             calls.step();
