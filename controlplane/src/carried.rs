@@ -7,43 +7,24 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use ringbridge_dataplane::carry;
+pub use ringbridge_dataplane::carry::CarryError;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// Farther from the present nothing is: a hundred years.
 const FARTHEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Why state is not written or read.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum CarryError {
-    /// It has something in it that cannot be carried.
-    #[error("the state cannot be written: {0}")]
-    Unwritable(String),
-    /// No such state.
-    #[error("the state cannot be read: {0}; was it written by a release of the same state version?")]
-    Unreadable(String),
-}
-
-/// Writes state as it is at `now`. It may hold keys, and is overwritten when it is dropped.
+/// Writes state as it is at `now`, see [`carry::to_bytes`].
 pub fn write(now: Instant, state: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, CarryError> {
-    let unwritable = |error: postcard::Error| CarryError::Unwritable(error.to_string());
-    measured_from(now, || {
-        // In one piece: a buffer that grows leaves copies of keys behind.
-        let size = postcard::experimental::serialized_size(state).map_err(unwritable)?;
-        let mut bytes = Zeroizing::new(vec![0; size]);
-        postcard::to_slice(state, &mut bytes).map_err(unwritable)?;
-        Ok(bytes)
-    })
+    measured_from(now, || carry::to_bytes(state))
 }
 
 /// Reads state, which takes all of the bytes, to go on with it from `now`.
 pub fn read<T: DeserializeOwned>(now: Instant, bytes: &[u8]) -> Result<T, CarryError> {
-    let (state, rest) = measured_from(now, || postcard::take_from_bytes(bytes))
-        .map_err(|error| CarryError::Unreadable(error.to_string()))?;
-    if rest.is_empty() { Ok(state) } else { Err(CarryError::Unreadable(format!("{} bytes follow it", rest.len()))) }
+    measured_from(now, || carry::from_bytes(bytes))
 }
 
 thread_local! {

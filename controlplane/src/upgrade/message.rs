@@ -1,10 +1,7 @@
 //! What the two processes say to each other, and when they fit.
 
+pub use ringbridge_dataplane::carry::STATE_VERSION;
 use serde::{Deserialize, Serialize};
-
-/// Version of the state's format. Processes of the same version understand each other, whichever release is the newer one. It is raised
-/// whenever the meaning or the form of anything in the state changes.
-pub const STATE_VERSION: u16 = 1;
 
 /// Longest text in a message, bytes; longer ones are cut.
 pub const MAX_REASON: usize = 512;

@@ -20,7 +20,9 @@ use zeroize::Zeroizing;
 
 pub use clock::{ClockReading, set_clock};
 
-/// Version of everything that is carried: what differs in it is refused. It counts up when a type that is carried changes.
+/// Version of everything that is carried, the control plane's part included. Processes of the same version understand each other,
+/// whichever release is the newer one; what differs in it is refused. It is raised whenever the meaning or the form of anything in
+/// the state changes.
 pub const STATE_VERSION: u16 = 1;
 
 /// Bytes of one part that are read at most.
@@ -84,6 +86,30 @@ where
     deserializer.deserialize_seq(Entries::<T, MOST>(std::marker::PhantomData))
 }
 
+/// Writes a value, in one piece of memory that is overwritten when it is dropped: it may hold keys.
+pub fn to_bytes(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, CarryError> {
+    let unwritable = |error: postcard::Error| CarryError::Unwritable(error.to_string());
+    // What grew in a vector would leave copies of keys behind.
+    let size = shared::scope(|| postcard::experimental::serialized_size(value)).map_err(unwritable)?;
+    let mut bytes = Zeroizing::new(vec![0; size]);
+    let used =
+        shared::scope(|| postcard::to_slice(value, &mut bytes[..]).map(|used| used.len())).map_err(unwritable)?;
+    if used != size {
+        return Err(CarryError::Unwritable("it changed meanwhile".to_owned()));
+    }
+    Ok(bytes)
+}
+
+/// Reads a value, which takes all of the bytes.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CarryError> {
+    if bytes.len() > MAX_STATE {
+        return Err(CarryError::TooLarge(bytes.len()));
+    }
+    let invalid = |error: postcard::Error| CarryError::Invalid(error.to_string());
+    let (value, rest) = shared::scope(|| postcard::take_from_bytes(bytes)).map_err(invalid)?;
+    if rest.is_empty() { Ok(value) } else { Err(CarryError::Invalid(format!("{} bytes follow it", rest.len()))) }
+}
+
 /// State as bytes: nobody but who wrote it knows what is in it. It may hold keys, and is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct State(Zeroizing<Vec<u8>>);
@@ -95,28 +121,14 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    /// Writes a value, in one piece of memory.
+    /// Writes a value, see [`to_bytes`].
     pub fn write(value: &impl Serialize) -> Result<Self, CarryError> {
-        let unwritable = |error: postcard::Error| CarryError::Unwritable(error.to_string());
-        // What grew in a vector would leave copies of keys behind.
-        let size = shared::scope(|| postcard::experimental::serialized_size(value)).map_err(unwritable)?;
-        let mut bytes = Zeroizing::new(vec![0; size]);
-        let used =
-            shared::scope(|| postcard::to_slice(value, &mut bytes[..]).map(|used| used.len())).map_err(unwritable)?;
-        if used != size {
-            return Err(CarryError::Unwritable("it changed meanwhile".to_owned()));
-        }
-        Ok(Self(bytes))
+        to_bytes(value).map(Self)
     }
 
-    /// Reads a value, which takes all of it.
+    /// Reads a value, see [`from_bytes`].
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, CarryError> {
-        if self.0.len() > MAX_STATE {
-            return Err(CarryError::TooLarge(self.0.len()));
-        }
-        let invalid = |error: postcard::Error| CarryError::Invalid(error.to_string());
-        let (value, rest) = shared::scope(|| postcard::take_from_bytes(&self.0)).map_err(invalid)?;
-        if rest.is_empty() { Ok(value) } else { Err(CarryError::Invalid(format!("{} bytes follow it", rest.len()))) }
+        from_bytes(&self.0)
     }
 
     /// Reads what stands at its beginning, whatever follows.
