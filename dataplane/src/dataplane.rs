@@ -266,7 +266,6 @@ impl Dataplane {
         }
         let wakeups: Vec<Wakeup> = controls.iter().map(|control| control.wakeup().clone()).collect();
         let peers = mesh(&wakeups, config.handover_ring);
-        let suspended = !states.is_empty();
         let mut states = states.into_iter();
         let mut dataplane = Self {
             orders: Vec::new(),
@@ -301,7 +300,7 @@ impl Dataplane {
             let asked = Arc::clone(&dataplane.asked);
             let start = WorkerStart {
                 suspension: Suspension { asked, orders: obeyed, answers: answering },
-                state: states.next().filter(|_| suspended),
+                state: states.next(),
                 config: engine,
                 steering: steering.clone(),
                 core: config.cores.get(index).copied(),

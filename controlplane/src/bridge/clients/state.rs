@@ -16,7 +16,7 @@ use super::mappings::Mappings;
 use super::redial::Redial;
 use super::relay::{Relay, Relayed};
 use super::table::Clients;
-use crate::bridge::dtls_transport::DtlsState;
+use crate::bridge::dtls_transport::{DtlsState, DtlsTransport};
 use crate::bridge::receiver_preferences::ReceiverPreferences;
 use crate::channel::{Address, ChannelCounters, Registry};
 use crate::colibri::bridge::{ColibriBridge, Occupant, RelayChannel};
@@ -264,7 +264,7 @@ impl Clients {
 
     /// Begins again what DTLS of another process had not finished: it was lost with that.
     pub fn begin_handshakes(&mut self, now: Instant) {
-        let mut ids: Vec<_> = self.endpoints.keys().chain(self.relays.keys()).copied().collect();
+        let mut ids: Vec<_> = self.transports().map(|(id, _)| id).collect();
         ids.sort_unstable();
         for id in ids {
             self.begin_handshake(now, id);
@@ -273,16 +273,18 @@ impl Clients {
 
     /// Endpoints and relays whose handshake is under way: another process would have to begin it anew.
     pub fn handshakes(&self) -> impl Iterator<Item = EndpointId> {
-        let clients = self.endpoints.iter().map(|(id, client)| (id, &client.dtls));
-        let relays = self.relays.iter().map(|(id, relay)| (id, &relay.dtls));
-        clients.chain(relays).filter(|(_, dtls)| dtls.is_handshaking()).map(|(id, _)| *id)
+        self.transports().filter(|(_, dtls)| dtls.is_handshaking()).map(|(id, _)| id)
     }
 
     /// Endpoints and relays with an open data channel, which no other process can go on with.
     pub fn data_channels(&self) -> impl Iterator<Item = EndpointId> {
-        let clients = self.endpoints.iter().map(|(id, client)| (id, &client.dtls));
-        let relays = self.relays.iter().map(|(id, relay)| (id, &relay.dtls));
-        clients.chain(relays).filter(|(_, dtls)| dtls.has_open_channel()).map(|(id, _)| *id)
+        self.transports().filter(|(_, dtls)| dtls.has_open_channel()).map(|(id, _)| id)
+    }
+
+    /// The DTLS of endpoints and relays, in no order.
+    fn transports(&self) -> impl Iterator<Item = (EndpointId, &DtlsTransport)> {
+        let clients = self.endpoints.iter().map(|(id, client)| (*id, &client.dtls));
+        clients.chain(self.relays.iter().map(|(id, relay)| (*id, &relay.dtls)))
     }
 
     /// The WebSockets end, and their clients open others: another process serves them.
