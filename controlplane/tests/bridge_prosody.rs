@@ -64,16 +64,22 @@ fn bridge_with(server: &Prosody, change: impl FnOnce(&mut BridgeSettings)) -> Br
     change(&mut settings);
     let (rest, websocket) = (settings.rest_listen, settings.websocket_listen.expect("served"));
     let (stop, stopped) = watch::channel(false);
+    let heart = beat(&stats);
+    let task = tokio::spawn(run_on(settings, vec![(link, stats)], stopped));
+    Bridge { stop, task, worker, rest, websocket, heart }
+}
+
+/// Turns of a worker's loop are counted until this becomes false.
+fn beat(stats: &Arc<WorkerStats>) -> Arc<AtomicBool> {
     let heart = Arc::new(AtomicBool::new(true));
-    let (beats, counters) = (Arc::clone(&heart), Arc::clone(&stats));
+    let (beats, counters) = (Arc::clone(&heart), Arc::clone(stats));
     tokio::spawn(async move {
         while beats.load(Ordering::Relaxed) {
             counters.count(Counter::LoopTurns);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
-    let task = tokio::spawn(run_on(settings, vec![(link, stats)], stopped));
-    Bridge { stop, task, worker, rest, websocket, heart }
+    heart
 }
 
 impl Bridge {

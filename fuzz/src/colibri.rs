@@ -43,7 +43,8 @@ struct World {
     meetings: BTreeSet<String>,
 }
 
-fn config() -> ColibriConfig {
+/// A bridge with everything that requests may ask for.
+pub fn config() -> ColibriConfig {
     ColibriConfig {
         transport: LocalTransport {
             local_addresses: vec![[192, 0, 2, 1].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()],

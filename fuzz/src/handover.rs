@@ -5,33 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig, RelaySettings};
+use ringbridge_controlplane::colibri::bridge::{ColibriBridge, ColibriConfig};
 use ringbridge_controlplane::colibri::elements::{ConferenceModify, Endpoint, Transport};
-use ringbridge_controlplane::colibri::transport::LocalTransport;
 
 /// What the seeds were written with.
 pub fn config() -> ColibriConfig {
-    ColibriConfig {
-        transport: LocalTransport {
-            local_addresses: vec![[192, 0, 2, 1].into()],
-            public_addresses: Vec::new(),
-            advertise_private: true,
-            port: 10_000,
-            fingerprint: "AB:CD".to_owned(),
-            websocket_base_url: "wss://meet.example".to_owned(),
-            relay_websocket_base_url: "wss://meet.example".to_owned(),
-            websocket_server_id: "jvb1".to_owned(),
-        },
-        workers: 2,
-        spill_endpoints: 1,
-        capacity: Default::default(),
-        sctp: true,
-        audio_ssrcs: 4,
-        video_ssrcs: 4,
-        relay: Some(RelaySettings { id: "jvb1".to_owned(), ports: None }),
-        ice_restart: true,
-        ufrag_prefix: |worker| worker.to_string(),
-    }
+    let mut config = crate::colibri::config();
+    config.spill_endpoints = 1;
+    config.transport.local_addresses.truncate(1);
+    config
 }
 
 fn settle(bridge: &mut ColibriBridge) {

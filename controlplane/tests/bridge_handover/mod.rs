@@ -23,14 +23,7 @@ fn handed(server: &Prosody, from: Option<(BridgeState, BridgeSettings)>) -> (Bri
     });
     let (rest, websocket) = (settings.rest_listen, settings.websocket_listen.expect("served"));
     let (stop, stopped) = watch::channel(false);
-    let heart = Arc::new(AtomicBool::new(true));
-    let (beats, counters) = (Arc::clone(&heart), Arc::clone(&stats));
-    tokio::spawn(async move {
-        while beats.load(Ordering::Relaxed) {
-            counters.count(Counter::LoopTurns);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
+    let heart = beat(&stats);
     let (handover, requests) = Handover::new();
     let handing = Handing::new(from, requests);
     let task = tokio::spawn(run_on_handing(settings.clone(), vec![(link, stats)], handing, stopped));
@@ -57,6 +50,20 @@ fn dtls(setup: Setup) -> Option<Transport> {
     Some(Transport { ice: Some(ice), ..Transport::default() })
 }
 
+/// Creates endpoints `aaaa` and `bbbb` in a conference; the bridge's transport for the first.
+async fn two_endpoints(jicofo: &mut Jicofo) -> IceTransport {
+    let request = ConferenceModify {
+        create: true,
+        name: Some("room@conference.meet.test".to_owned()),
+        endpoints: vec![create("aaaa")],
+        ..ConferenceModify::new("meeting-1")
+    };
+    let mut reply = jicofo.modify(request).await.unwrap();
+    let second = ConferenceModify { endpoints: vec![create("bbbb")], ..ConferenceModify::new("meeting-1") };
+    jicofo.modify(second).await.unwrap();
+    reply.endpoints.swap_remove(0).transport.unwrap().ice.unwrap()
+}
+
 #[tokio::test]
 async fn another_process_goes_on_with_the_conference() {
     let Some(server) = Prosody::start() else { return };
@@ -67,16 +74,7 @@ async fn another_process_goes_on_with_the_conference() {
     assert_eq!(handover.export().await.unwrap_err(), HandoverError::OutOfTurn("it is not frozen"));
 
     // Two endpoints; one is connected and has said what it wants.
-    let request = ConferenceModify {
-        create: true,
-        name: Some("room@conference.meet.test".to_owned()),
-        endpoints: vec![create("aaaa")],
-        ..ConferenceModify::new("meeting-1")
-    };
-    let reply = jicofo.modify(request).await.unwrap();
-    let second = ConferenceModify { endpoints: vec![create("bbbb")], ..ConferenceModify::new("meeting-1") };
-    jicofo.modify(second).await.unwrap();
-    let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+    let ice = two_endpoints(&mut jicofo).await;
     let url = ice.web_sockets[0].address().to_owned();
     assert!(matches!(bridge.command().await, Command::CreateConference { .. }));
     for label in ["aaaa", "bbbb"] {
@@ -138,16 +136,7 @@ async fn clients_and_focus_find_everything_where_it_was() {
     jicofo.join().await;
     let (mut bridge, handover, settings_before) = handed(&server, None);
     while jicofo.stat("healthy").await != "true" {}
-    let request = ConferenceModify {
-        create: true,
-        name: Some("room@conference.meet.test".to_owned()),
-        endpoints: vec![create("aaaa")],
-        ..ConferenceModify::new("meeting-1")
-    };
-    let reply = jicofo.modify(request).await.unwrap();
-    let second = ConferenceModify { endpoints: vec![create("bbbb")], ..ConferenceModify::new("meeting-1") };
-    jicofo.modify(second).await.unwrap();
-    let ice = reply.endpoints[0].transport.as_ref().unwrap().ice.as_ref().unwrap();
+    let ice = two_endpoints(&mut jicofo).await;
     let (url, fingerprint) = (ice.web_sockets[0].address().to_owned(), ice.fingerprints[0].value.clone());
     let (aaaa, bbbb) = (EndpointId(1), EndpointId(2));
     let conference = ringbridge_dataplane::ids::ConferenceId(1);
