@@ -106,7 +106,7 @@ pub fn run_after(
     duration: Duration,
     mut idle: impl FnMut(Instant) -> Result<(), SubjectError>,
 ) -> Result<Window, SubjectError> {
-    let begin = (subject.counters(), world.traffic());
+    let begin = (subject.counters_at_rest(), world.traffic());
     world.play();
     spin(world, subject, warm_up, &mut idle)?;
     world.reset();
@@ -122,7 +122,7 @@ pub fn run_after(
     drain(world, subject, &mut idle)?;
     let (counters, traffic) = begin;
     let account = subject
-        .counters()
+        .counters_at_rest()
         .zip(counters)
         .map(|(now, before)| Account::of(world.traffic().since(traffic), world.fan_out(), &now.since(&before)));
     Ok(Window { elapsed, measured, expected, cpu, control, own, account })
