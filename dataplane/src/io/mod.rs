@@ -26,7 +26,7 @@
 //! let sockets = bind_sockets(&["127.0.0.1".parse().unwrap()], 10_000, &SocketOptions::default()).unwrap();
 //! let (wake, stats) = (EventFd::new().unwrap(), Arc::new(WorkerStats::default()));
 //! // On the worker's own thread: an io_uring belongs to the thread that made it.
-//! match probe(IoChoice::Auto).unwrap().backend {
+//! match probe(IoChoice::Auto, IoExtras::default()).unwrap().backend {
 //!     Backend::Uring => echo(Uring::new(sockets, wake, IoLimits::default(), stats).unwrap()),
 //!     Backend::Mmsg => echo(Mmsg::new(sockets, wake, IoLimits::default(), stats).unwrap()),
 //! }
@@ -57,6 +57,7 @@ mod socket;
 mod sockets;
 mod steering;
 mod uring;
+mod wait;
 
 pub use crate::datagram::{HandedSocket, LocalSocket, MAX_DATAGRAM, PacketSink, Path};
 
