@@ -39,6 +39,7 @@ mod address;
 mod affinity;
 mod bpf;
 mod clock;
+mod detached;
 mod error;
 mod eventfd;
 mod extras;
@@ -62,6 +63,7 @@ pub use crate::datagram::{HandedSocket, LocalSocket, MAX_DATAGRAM, PacketSink, P
 
 pub use affinity::{allowed_cores, pin_to_core, sleep_precisely, wake_promptly};
 pub use clock::read_clock;
+pub use detached::spawn_detached;
 pub use error::{IoError, UringFault};
 pub use eventfd::EventFd;
 pub use extras::{IoExtras, UnknownExtra};
