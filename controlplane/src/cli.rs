@@ -109,19 +109,20 @@ fn top_command() -> Command {
 
 fn upgrade_command() -> Command {
     Command::new("upgrade")
-        .about("Have a running bridge on this host replaced by the program that is installed now, without ending a call")
+        .about(
+            "Have a running bridge on this host replaced by the program that is installed now, without ending a call",
+        )
         .after_help(
             "Exit codes: 0 done, or all would be handed over; 1 the running process goes on as before, and why; \
              3 with --check: something would be lost.",
         )
         .arg(running_bridge())
         .arg(config_file())
-        .arg(Arg::new("check").long("check").action(ArgAction::SetTrue).help("Only say what would be handed over, and what not"))
         .arg(
-            Arg::new("drop")
-                .long("drop-data-channels")
+            Arg::new("check")
+                .long("check")
                 .action(ArgAction::SetTrue)
-                .help("Accept that bridge channels over SCTP end; their media goes on. WebSockets are opened again by their clients"),
+                .help("Only say what would be handed over, and what not"),
         )
 }
 
@@ -276,8 +277,7 @@ fn pages(matches: &ArgMatches) -> Result<String, Vec<ConfigError>> {
 
 fn upgrade_options(matches: &ArgMatches) -> Result<upgrade::Options, Vec<ConfigError>> {
     let address = pages(matches)?;
-    let (check, drop_data_channels) = (matches.get_flag("check"), matches.get_flag("drop"));
-    Ok(upgrade::Options { address, check, drop_data_channels })
+    Ok(upgrade::Options { address, check: matches.get_flag("check") })
 }
 
 fn top_options(matches: &ArgMatches) -> Result<top::Options, Vec<ConfigError>> {

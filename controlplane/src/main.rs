@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::process::ExitCode;
 use std::task::Poll;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringbridge_controlplane::bridge::{Ended, Upgrading};
@@ -55,7 +56,15 @@ fn main() -> ExitCode {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(run(*config, process, program)),
+                Ok(runtime) => {
+                    let (code, keeping) = runtime.block_on(run(*config, process, program));
+                    // Everything else ends here.
+                    drop(runtime);
+                    if let Some(keeping) = keeping {
+                        let _ = keeping.join();
+                    }
+                    code
+                }
                 Err(error) => {
                     logging::complain(format_args!(
                         "ringbridge: cannot start its runtime: {error}; look at the limits of this user (ulimit -a)"
@@ -171,8 +180,13 @@ fn not_upgradable(config: &Config, program: &std::io::Result<Program>) -> Option
     None
 }
 
-/// Runs the parts until one fails or a signal comes; then ends the others in order.
-async fn run(config: Config, process: rest::Process, program: std::io::Result<Program>) -> ExitCode {
+/// Runs the parts until one fails or a signal comes; then ends the others in order. A thread is left where another process has taken
+/// over, but not its data channels.
+async fn run(
+    config: Config,
+    process: rest::Process,
+    program: std::io::Result<Program>,
+) -> (ExitCode, Option<JoinHandle<()>>) {
     let mut terminations = Terminations::catch();
     // Caught, so that such a write fails and the log goes on.
     let _ = signal(SignalKind::from_raw(SIGXFSZ));
@@ -180,7 +194,7 @@ async fn run(config: Config, process: rest::Process, program: std::io::Result<Pr
         Ok(from) => from,
         Err(error) => {
             tracing::error!(%error, "ringbridge stops");
-            return ExitCode::FAILURE;
+            return (ExitCode::FAILURE, None);
         }
     };
     if let Some(wire) = &from
@@ -189,7 +203,7 @@ async fn run(config: Config, process: rest::Process, program: std::io::Result<Pr
         let why = "the running process is a bridge alone, and this one is configured to be more, or something else";
         tracing::error!("ringbridge stops: {why}");
         upgrade::refuse_over(wire, why.to_owned()).await;
-        return ExitCode::FAILURE;
+        return (ExitCode::FAILURE, None);
     }
     let objection = not_upgradable(&config, &program);
     let (stop, stopped) = watch::channel(false);
@@ -226,7 +240,7 @@ async fn run(config: Config, process: rest::Process, program: std::io::Result<Pr
         () = notifies => {}
         () = terminations.next() => tracing::info!("signal received; shutting down"),
         Some(ended) = parts.join_next() => match ended {
-            Ok(Ok(Ended::HandedOver)) => return ExitCode::SUCCESS,
+            Ok(Ok(Ended::HandedOver(keeping))) => return (ExitCode::SUCCESS, keeping),
             ended => code = report(ended),
         }
     }
@@ -242,11 +256,11 @@ async fn run(config: Config, process: rest::Process, program: std::io::Result<Pr
         }
     };
     tokio::select! {
-        () = others => return code,
+        () = others => return (code, None),
         () = terminations.next() => tracing::warn!("second signal; exiting now"),
         () = tokio::time::sleep(GOODBYE) => tracing::error!(seconds = GOODBYE.as_secs(), "shutdown took too long; exiting now"),
     }
-    ExitCode::FAILURE
+    (ExitCode::FAILURE, None)
 }
 
 /// Notifies systemd's watchdog for as long as the runtime makes progress.

@@ -117,7 +117,7 @@ fn with_the_focus_in_it_an_upgrade_is_refused() {
     let child = ports.start();
     health(ports.0[1]);
     let address = format!("127.0.0.1:{}", ports.0[1]);
-    for (arguments, code) in [(&["--check"][..], 3), (&[], 1), (&["--drop-data-channels"], 1)] {
+    for (arguments, code) in [(&["--check"][..], 3), (&[], 1)] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringbridge"));
         let output = command.args(["upgrade", &address]).args(arguments).env_clear().output().expect("runs");
         let says = log(&output);

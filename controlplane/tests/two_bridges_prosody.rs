@@ -39,6 +39,7 @@ struct Bridge {
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<Result<(), BridgeError>>,
     rest: SocketAddr,
+    websocket: SocketAddr,
 }
 
 impl Bridge {
@@ -52,8 +53,8 @@ impl Bridge {
             ..server.bridge(name)
         };
         let (stop, stopped) = watch::channel(false);
-        let rest = settings.rest_listen;
-        Self { stop, task: tokio::spawn(run(settings, Process::default(), stopped)), rest }
+        let (rest, websocket) = (settings.rest_listen, settings.websocket_listen.expect("served"));
+        Self { stop, task: tokio::spawn(run(settings, Process::default(), stopped)), rest, websocket }
     }
 
     async fn page(&self, path: &str) -> Value {

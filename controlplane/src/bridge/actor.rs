@@ -22,12 +22,14 @@ use super::clients::{Action, Clients};
 use super::discovery::Discovery;
 use super::error::BridgeError;
 use super::handover::{HandoverRequest, Takeover};
+use super::keepers::{KeeperEvent, Keepers};
 use super::lifecycle::{Lifecycle, Stage};
 use super::load::HostLoad;
 use super::probe::PortProbe;
 use super::report::{Report, Traffic};
 use super::requests;
 use super::settings::BridgeSettings;
+use super::upgrades::UpgradeCounters;
 use super::workers::Workers;
 use super::xmpp_connections::XmppConnections;
 use crate::brewery::Standing;
@@ -73,6 +75,8 @@ pub(super) struct Outside {
     pub capacity: Capacity,
     /// Addresses of the media port at which probes must arrive.
     pub probe: Vec<SocketAddr>,
+    /// What upgrades came to.
+    pub upgrades: Arc<UpgradeCounters>,
 }
 
 /// Where everything comes from.
@@ -92,6 +96,8 @@ pub(super) struct Actor {
     colibri: ColibriBridge,
     clients: Clients,
     dialler: Dialler,
+    /// Former processes that are the end of data channels.
+    keepers: Keepers,
     workers: Workers,
     xmpp: XmppConnections,
     publish: Publish,
@@ -110,6 +116,7 @@ pub(super) struct Actor {
     reported: Instant,
     /// Somebody waits for handshakes to end, to hand the bridge over.
     quiescing: Option<Quiesce>,
+    upgrades: Arc<UpgradeCounters>,
     /// The endpoints changed since the tables were compared.
     #[cfg(debug_assertions)]
     unchecked: bool,
@@ -137,6 +144,7 @@ impl Actor {
             colibri: ColibriBridge::new(now, config),
             clients: Clients::new(certificate, outside.registry, outside.channel_counters),
             dialler: outside.dialler,
+            keepers: Keepers::default(),
             workers: Workers::new(now, links, stats).map_err(BridgeError::Wakeup)?,
             xmpp: outside.xmpp,
             publish,
@@ -153,6 +161,7 @@ impl Actor {
             traffic: Traffic::default(),
             reported: now,
             quiescing: None,
+            upgrades: outside.upgrades,
             #[cfg(debug_assertions)]
             unchecked: true,
         })
@@ -168,6 +177,7 @@ impl Actor {
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut events = Vec::new();
+        let mut kept = Vec::new();
         let ended = loop {
             self.settle();
             self.follow_life(Instant::now());
@@ -187,6 +197,12 @@ impl Actor {
                     let now = Instant::now();
                     for event in events.drain(..) {
                         self.handle_worker(now, event);
+                    }
+                }
+                () = std::future::poll_fn(|cx| self.keepers.poll_events(cx, &mut kept)) => {
+                    let now = Instant::now();
+                    for event in kept.drain(..) {
+                        self.handle_keeper(now, event);
                     }
                 }
                 event = inputs.xmpp.recv() => match event {
@@ -365,6 +381,30 @@ impl Actor {
 
     fn handle_channel(&mut self, event: ChannelEvent) {
         self.clients.handle_channel_event(Instant::now(), event);
+    }
+
+    /// A former process says something, or is gone.
+    fn handle_keeper(&mut self, now: Instant, event: KeeperEvent) {
+        match event {
+            KeeperEvent::Session(keeper, endpoint, event) => self.clients.handle_kept(now, keeper, endpoint, event),
+            KeeperEvent::Counted { which, times } => self.clients.count_kept(which, times),
+            KeeperEvent::Gone(keeper, why) => {
+                let lost = self.clients.lose_keeper(now, keeper);
+                self.upgrades.lose_data_channels(lost);
+                match (lost, why) {
+                    (0, None) => tracing::debug!(?keeper, "a former process has ended with its last data channel"),
+                    (lost, why) => {
+                        let why = why.unwrap_or_else(|| "it ended".to_owned());
+                        tracing::error!(
+                            lost,
+                            why,
+                            "the former process that had data channels is gone, and so are they"
+                        );
+                    }
+                }
+            }
+        }
+        self.settle();
     }
 
     // --- XMPP -------------------------------------------------------------------------------------------------

@@ -1,18 +1,21 @@
 //! The secured side of one endpoint: DTLS over the worker's datagrams, and the data channel inside it.
 //! A state machine: signalling, datagrams, messages and the time in, [`DtlsTransportOutput`]s out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
+use ringbridge_dataplane::ids::EndpointId;
 use ringbridge_dataplane::srtp::SrtpKeys;
 use serde::{Deserialize, Serialize};
 
-use crate::channel::limits::{DATAGRAMS, QUEUED, QUEUED_OF_OTHERS};
-use crate::channel::{ChannelCounters, Counted, DataChannel, DataChannelOutput, NotSent};
+pub(super) use crate::channel::Written;
+use crate::channel::keeper::{KeeperLine, KeeperNumber, KeptChannel};
+use crate::channel::limits::DATAGRAMS;
+use crate::channel::{ChannelCounters, Counted, DataChannel, SecuredChannel, SecuredOutput};
 use crate::pace::Bucket;
-use crate::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
+use crate::transport::{Certificate, DtlsError, DtlsRole, DtlsSession, Fingerprint};
 
 /// DTLS datagrams kept until the role is known.
 const EARLY_DATAGRAMS: usize = 16;
@@ -42,20 +45,42 @@ pub(super) enum DtlsTransportEvent {
     Text(Vec<u8>),
     /// It is closed.
     ChannelClosed,
+    /// It was closed since the peer does not read.
+    ChannelStalled,
 }
 
-/// What became of a message for a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
-    /// It is on its way.
-    Sent,
-    /// It could not be sent.
-    NotSent,
-    /// It was left out for what waits.
-    GaveWay,
-    /// The peer does not read; what carries the channel was closed.
-    Stalled,
+/// What a keeper says of a session that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KeptEvent {
+    /// Send the peer this datagram.
+    Datagram(Vec<u8>),
+    /// The channel is open, or open anew.
+    Opened,
+    /// A text message came on it.
+    Text(Vec<u8>),
+    /// It is closed; `stalled`: the peer does not read.
+    Closed { stalled: bool },
+    /// The session is over.
+    Ended(DtlsError),
+    /// The keeper is gone, and the session with it.
+    Lost,
 }
+
+/// Where the session is.
+#[derive(Debug)]
+enum Stage {
+    /// It has not begun; the channel is there where signalling asked for one.
+    Waiting(Option<Box<DataChannel>>),
+    /// Here.
+    Here(Box<SecuredChannel>),
+    /// In a former process.
+    Kept(KeptChannel),
+    /// It failed, or a former process had it to itself.
+    Gone,
+}
+
+/// Connections to former processes that have sessions.
+pub(super) type KeeperLines = BTreeMap<KeeperNumber, KeeperLine>;
 
 /// DTLS, SCTP and what is known of the peer before they start.
 #[derive(Debug)]
@@ -63,19 +88,18 @@ pub(super) struct DtlsTransport {
     ice_connected: bool,
     role: Option<DtlsRole>,
     fingerprints: Vec<Fingerprint>,
-    session: Option<DtlsSession>,
+    stage: Stage,
     early: VecDeque<Vec<u8>>,
     connected: Option<Instant>,
     failed: bool,
-    data: Option<DataChannel>,
     outputs: VecDeque<DtlsTransportOutput>,
     /// Datagrams that the peer may still send.
     datagrams: Bucket,
     counters: Arc<ChannelCounters>,
 }
 
-/// What another process needs of a [`DtlsTransport`]. The session stays behind: media has its keys already, and a handshake that is
-/// not finished begins anew.
+/// What another process needs of a [`DtlsTransport`]. The session stays behind: media has its keys already, a data channel is served
+/// by its keeper, and a handshake that is not finished begins anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct DtlsState {
     ice_connected: bool,
@@ -85,6 +109,7 @@ pub(super) struct DtlsState {
     connected: Option<Instant>,
     failed: bool,
     data: Option<DataSide>,
+    kept: Option<Kept>,
 }
 
 /// Which side of a data channel we are.
@@ -94,11 +119,17 @@ enum DataSide {
     Client,
 }
 
+/// Which process has the session, and whether its channel is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    keeper: KeeperNumber,
+    open: bool,
+}
+
 impl DtlsTransport {
-    /// What another process needs of it.
-    pub fn state(&self) -> DtlsState {
+    /// What another process needs of it; `keeper` is what this process is called as the keeper of the session, if it is to be that.
+    pub fn state(&self, keeper: Option<KeeperNumber>) -> DtlsState {
         let Self {
-            session: _,
             // Sent again by the peer.
             early: _,
             outputs: _,
@@ -107,42 +138,86 @@ impl DtlsTransport {
             ice_connected,
             role,
             fingerprints,
+            stage,
             connected,
             failed,
-            data,
         } = self;
-        // Once there are keys the channel stays behind with its session.
-        let data = data.as_ref().filter(|_| connected.is_none());
         let side = |data: &DataChannel| if data.is_client() { DataSide::Client } else { DataSide::Server };
+        let data = match stage {
+            Stage::Waiting(data) => data.as_deref().map(side),
+            // The handshake begins anew.
+            Stage::Here(here) if !here.is_connected() => here.channel().map(side),
+            Stage::Here(_) | Stage::Kept(_) | Stage::Gone => None,
+        };
+        let kept = match stage {
+            Stage::Here(here) => keeper.map(|keeper| Kept { keeper, open: here.is_open() }),
+            Stage::Kept(kept) => Some(Kept { keeper: kept.keeper(), open: kept.is_open() }),
+            Stage::Waiting(_) | Stage::Gone => None,
+        };
         DtlsState {
             ice_connected: *ice_connected,
             role: *role,
             fingerprints: fingerprints.clone(),
             connected: *connected,
             failed: *failed,
-            data: data.map(side),
+            data,
+            kept,
         }
     }
 
-    /// Goes on where another process was.
-    pub fn take_over(&mut self, state: DtlsState) {
-        let DtlsState { ice_connected, role, fingerprints, connected, failed, data } = state;
+    /// Goes on where another process was, as endpoint or relay `id`; whether its data channel is open. What is wrong when it has a
+    /// keeper that there is not.
+    pub fn take_over(&mut self, id: EndpointId, state: DtlsState, keepers: &KeeperLines) -> Result<bool, String> {
+        let DtlsState { ice_connected, role, fingerprints, connected, failed, data, kept } = state;
         (self.ice_connected, self.role, self.connected, self.failed) = (ice_connected, role, connected, failed);
         self.fingerprints = fingerprints.into_iter().filter(Fingerprint::is_strong).take(FINGERPRINTS).collect();
-        self.data = data.filter(|_| connected.is_none()).map(|side| match side {
-            DataSide::Server => DataChannel::new(Arc::clone(&self.counters)),
-            DataSide::Client => DataChannel::client(Arc::clone(&self.counters)),
-        });
+        self.stage = match (connected, kept) {
+            (None, _) => Stage::Waiting(data.map(|side| {
+                Box::new(match side {
+                    DataSide::Server => DataChannel::new(Arc::clone(&self.counters)),
+                    DataSide::Client => DataChannel::client(Arc::clone(&self.counters)),
+                })
+            })),
+            (Some(_), None) => Stage::Gone,
+            (Some(_), Some(Kept { keeper, open })) => {
+                let line =
+                    keepers.get(&keeper).ok_or_else(|| format!("{id} is kept by a process that is not there"))?;
+                Stage::Kept(KeptChannel::new((keeper, line.clone()), id.0, open, Arc::clone(&self.counters)))
+            }
+        };
+        Ok(self.has_open_channel())
+    }
+
+    /// The session, to be kept by this process when another one goes on.
+    pub fn leave(&mut self) -> Option<SecuredChannel> {
+        match std::mem::replace(&mut self.stage, Stage::Gone) {
+            Stage::Here(here) if here.is_connected() => Some(*here),
+            _ => None,
+        }
     }
 
     /// Whether a handshake is under way.
     pub fn is_handshaking(&self) -> bool {
-        self.session.is_some() && self.connected.is_none()
+        matches!(&self.stage, Stage::Here(here) if !here.is_connected())
     }
 
     /// Whether the peer has a data channel.
     pub fn has_open_channel(&self) -> bool {
-        self.data.as_ref().is_some_and(DataChannel::is_open)
+        match &self.stage {
+            Stage::Here(here) => here.is_open(),
+            Stage::Kept(kept) => kept.is_open(),
+            Stage::Waiting(_) | Stage::Gone => false,
+        }
+    }
+
+    /// Whether this process has a session in which the peer has a data channel or may open one.
+    pub fn may_have_channel(&self) -> bool {
+        matches!(&self.stage, Stage::Here(here) if here.is_connected() && here.channel().is_some())
+    }
+
+    /// Which former process has the session, if one has.
+    pub fn keeper(&self) -> Option<KeeperNumber> {
+        if let Stage::Kept(kept) = &self.stage { Some(kept.keeper()) } else { None }
     }
 
     /// Begins the handshake if everything is known for it.
@@ -156,11 +231,10 @@ impl DtlsTransport {
             ice_connected: false,
             role: None,
             fingerprints: Vec::new(),
-            session: None,
+            stage: Stage::Waiting(data.map(Box::new)),
             early: VecDeque::new(),
             connected: None,
             failed: false,
-            data,
             outputs: VecDeque::new(),
             datagrams: Bucket::new(DATAGRAMS),
             counters,
@@ -188,7 +262,7 @@ impl DtlsTransport {
     ) {
         let given = fingerprints.len();
         self.fingerprints = fingerprints.into_iter().filter(Fingerprint::is_strong).take(FINGERPRINTS).collect();
-        if given > 0 && self.fingerprints.is_empty() && self.session.is_none() && !self.failed {
+        if given > 0 && self.fingerprints.is_empty() && matches!(self.stage, Stage::Waiting(_)) {
             // A later one may be better.
             let error = DtlsError::NoUsableFingerprint;
             self.emit(DtlsTransportEvent::Failed { error, before: true });
@@ -207,16 +281,19 @@ impl DtlsTransport {
     /// Starts the handshake once packets can flow and both sides know their role.
     fn start(&mut self, now: Instant, certificate: &Certificate) {
         let Some(role) = self.role else { return };
-        let done = self.session.is_some() || self.failed || self.connected.is_some();
-        if !self.ice_connected || done || self.fingerprints.is_empty() {
+        if !self.ice_connected || self.fingerprints.is_empty() || self.failed {
             return;
         }
+        let Stage::Waiting(data) = &mut self.stage else { return };
         match DtlsSession::new(now, certificate, role, self.fingerprints.clone()) {
-            Ok(mut session) => {
+            Ok(session) => {
+                let mut here = SecuredChannel::new(session, data.take().map(|data| *data), Arc::clone(&self.counters));
                 for datagram in self.early.drain(..) {
-                    session.handle_datagram(now, &datagram);
+                    here.handle_datagram(now, &datagram);
                 }
-                self.session = Some(session);
+                // Also what is due at once.
+                here.handle_timeout(now);
+                self.stage = Stage::Here(Box::new(here));
                 self.drain(now);
             }
             Err(error) => self.fail(error),
@@ -229,11 +306,17 @@ impl DtlsTransport {
             self.counters.count(Counted::Datagrams);
             return;
         }
-        match &mut self.session {
-            Some(session) => session.handle_datagram(now, &datagram),
+        match &mut self.stage {
+            Stage::Here(here) => here.handle_datagram(now, &datagram),
+            Stage::Kept(kept) => return kept.handle_datagram(&datagram),
             // Media has the keys; nobody else needs the session.
-            None if self.connected.is_some() && !self.failed => return self.counters.count(Counted::HandedOver),
-            None => {
+            Stage::Gone => {
+                if !self.failed {
+                    self.counters.count(Counted::HandedOver);
+                }
+                return;
+            }
+            Stage::Waiting(_) => {
                 if !self.failed && self.early.len() < EARLY_DATAGRAMS {
                     self.early.push_back(datagram);
                 }
@@ -243,50 +326,69 @@ impl DtlsTransport {
         self.drain(now);
     }
 
+    /// Takes what a keeper says of the session; nothing of one that does not have it.
+    pub fn handle_kept(&mut self, keeper: KeeperNumber, event: KeptEvent) {
+        let Stage::Kept(kept) = &mut self.stage else { return };
+        if kept.keeper() != keeper {
+            return;
+        }
+        match event {
+            KeptEvent::Datagram(datagram) => self.outputs.push_back(DtlsTransportOutput::Datagram(datagram)),
+            KeptEvent::Opened => {
+                kept.set_open(true);
+                self.emit(DtlsTransportEvent::ChannelOpened);
+            }
+            KeptEvent::Text(text) => self.emit(DtlsTransportEvent::Text(text)),
+            KeptEvent::Closed { stalled } => {
+                kept.set_open(false);
+                self.emit(if stalled { DtlsTransportEvent::ChannelStalled } else { DtlsTransportEvent::ChannelClosed });
+            }
+            KeptEvent::Ended(error) => {
+                self.end_kept();
+                self.fail(error);
+            }
+            KeptEvent::Lost => self.end_kept(),
+        }
+    }
+
+    fn end_kept(&mut self) {
+        if let Stage::Kept(kept) = std::mem::replace(&mut self.stage, Stage::Gone)
+            && kept.end()
+        {
+            self.emit(DtlsTransportEvent::ChannelClosed);
+        }
+    }
+
     /// Lets time pass, and sends what was written.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some(session) = &mut self.session {
-            session.handle_timeout(now);
-            if let Some(data) = &mut self.data {
-                data.handle_timeout(now);
-            }
+        if let Stage::Here(here) = &mut self.stage {
+            here.handle_timeout(now);
             self.drain(now);
         }
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let session = self.session.as_ref()?;
-        [session.poll_timeout(), self.data.as_ref().and_then(DataChannel::poll_timeout)].into_iter().flatten().min()
+        if let Stage::Here(here) = &self.stage { here.poll_timeout() } else { None }
     }
 
     /// Writes a message to the data channel, and counts it where that fails; [`Self::handle_timeout`] sends it. One `of_others`
     /// gives way first.
     pub fn write(&mut self, of_others: bool, text: impl FnOnce() -> Utf8Bytes) -> Written {
-        // Bytes of messages that the peer has not acknowledged.
-        let buffered = self.data.as_mut().map_or(0, DataChannel::buffered);
-        if of_others && buffered > QUEUED_OF_OTHERS {
-            self.counters.count(Counted::Unread);
-            return Written::GaveWay;
+        match &mut self.stage {
+            Stage::Here(here) => here.write(of_others, text),
+            Stage::Kept(kept) => kept.write(of_others, text),
+            Stage::Waiting(_) | Stage::Gone => Written::NotSent,
         }
-        if buffered > QUEUED {
-            self.counters.count(Counted::Stalled);
-            self.close_channel();
-            return Written::Stalled;
-        }
-        match self.data.as_mut().ok_or(NotSent::Closed).and_then(|data| data.send(&text())) {
-            Ok(()) => return Written::Sent,
-            Err(NotSent::TooLarge) => self.counters.count(Counted::Oversized),
-            // Its end is on its way to us.
-            Err(NotSent::Closed) => {}
-        }
-        Written::NotSent
     }
 
-    /// Closes the data channel; [`Self::handle_timeout`] signals that to the client.
+    /// Closes the data channel; [`Self::handle_timeout`] signals that to the peer.
+    #[cfg(test)]
     pub fn close_channel(&mut self) {
-        if let Some(data) = &mut self.data {
-            data.close();
+        match &mut self.stage {
+            Stage::Here(here) => here.close_channel(),
+            Stage::Kept(kept) => kept.close(),
+            Stage::Waiting(_) | Stage::Gone => {}
         }
     }
 
@@ -296,35 +398,23 @@ impl DtlsTransport {
     }
 
     fn drain(&mut self, now: Instant) {
+        let Stage::Here(here) = &mut self.stage else { return };
         let mut failure = None;
-        while let Some(session) = &mut self.session {
-            if let Some(output) = session.poll_output() {
-                match output {
-                    DtlsOutput::Datagram(datagram) => self.outputs.push_back(DtlsTransportOutput::Datagram(datagram)),
-                    DtlsOutput::Connected(keys) => {
-                        self.connected = Some(now);
-                        if let Some(data) = &mut self.data {
-                            data.start(now);
-                        }
-                        self.outputs.push_back(DtlsTransportOutput::Keys(keys));
-                    }
-                    DtlsOutput::ApplicationData(packet) => {
-                        if let Some(data) = &mut self.data {
-                            data.handle_packet(now, &packet);
-                        }
-                    }
-                    DtlsOutput::Failed(error) => failure = Some(error),
+        while let Some(output) = here.poll_output() {
+            self.outputs.push_back(match output {
+                SecuredOutput::Datagram(datagram) => DtlsTransportOutput::Datagram(datagram),
+                SecuredOutput::Keys(keys) => {
+                    self.connected = Some(now);
+                    DtlsTransportOutput::Keys(keys)
                 }
-            } else if let Some(output) = self.data.as_mut().and_then(DataChannel::poll_output) {
-                match output {
-                    DataChannelOutput::Packet(packet) => session.send(now, &packet),
-                    DataChannelOutput::Opened => self.emit(DtlsTransportEvent::ChannelOpened),
-                    DataChannelOutput::Text(text) => self.emit(DtlsTransportEvent::Text(text)),
-                    DataChannelOutput::Closed => self.emit(DtlsTransportEvent::ChannelClosed),
+                SecuredOutput::Opened => DtlsTransportOutput::Event(DtlsTransportEvent::ChannelOpened),
+                SecuredOutput::Text(text) => DtlsTransportOutput::Event(DtlsTransportEvent::Text(text)),
+                SecuredOutput::Closed => DtlsTransportOutput::Event(DtlsTransportEvent::ChannelClosed),
+                SecuredOutput::Failed(error) => {
+                    failure = Some(error);
+                    break;
                 }
-            } else {
-                break;
-            }
+            });
         }
         if let Some(error) = failure {
             self.fail(error);
@@ -336,10 +426,7 @@ impl DtlsTransport {
     }
 
     fn fail(&mut self, error: DtlsError) {
-        if self.data.take().is_some_and(|data| data.is_open()) {
-            self.emit(DtlsTransportEvent::ChannelClosed);
-        }
-        self.session = None;
+        self.stage = Stage::Gone;
         self.failed = true;
         self.emit(DtlsTransportEvent::Failed { error, before: self.connected.is_none() });
     }

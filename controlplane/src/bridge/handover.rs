@@ -1,6 +1,7 @@
 //! A running bridge that another process goes on with (docs/upgrade.md): what would be carried, the steps up to the point from which
 //! only one of the two may act, and the state itself.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,16 @@ use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::clients::{Clients, ClientsState};
+use super::dtls_transport::KeeperLines;
 use super::handover_error::HandoverError;
+use super::keepers::{self, Keepers};
 use super::lifecycle::LifeState;
 use super::pending::Pending;
 use super::report::Traffic;
 use super::settings::BridgeSettings;
 use super::xmpp_connections::XmppState;
 use crate::carried;
+use crate::channel::keeper::{CarriedKeeper, KeptSessions};
 use crate::channel::{ChannelCounters, Registry};
 use crate::colibri::bridge::ColibriBridge;
 use crate::colibri::transport::LocalTransport;
@@ -42,8 +46,10 @@ pub struct Outlook {
     pub relays: usize,
     /// Endpoints and relays whose DTLS handshake is under way: it would begin anew.
     pub handshakes: Vec<Affected>,
-    /// Those with a data channel, which would be lost.
+    /// Those with a data channel, or that may still open one: this process would stay as its end.
     pub data_channels: Vec<Affected>,
+    /// Former processes that are the end of data channels already.
+    pub keepers: usize,
     /// XMPP connections that the other process cannot resume: there the bridge would leave its rooms and join again, and a focus moves
     /// its conferences meanwhile.
     pub not_resumed: Vec<String>,
@@ -52,7 +58,7 @@ pub struct Outlook {
 impl Outlook {
     /// Whether nothing would be lost.
     pub fn is_hitless(&self) -> bool {
-        self.handshakes.is_empty() && self.data_channels.is_empty() && self.not_resumed.is_empty()
+        self.handshakes.is_empty() && self.not_resumed.is_empty()
     }
 }
 
@@ -71,8 +77,9 @@ pub(super) enum HandoverRequest {
     Quiesce { patience: Duration, reply: oneshot::Sender<Outlook> },
     Freeze { reply: oneshot::Sender<Result<(), HandoverError>> },
     Export { reply: oneshot::Sender<Result<BridgeState, HandoverError>> },
+    Keepers { reply: oneshot::Sender<Result<Vec<OwnedFd>, HandoverError>> },
     Resume { reply: oneshot::Sender<()> },
-    Commit { reply: oneshot::Sender<()> },
+    Commit { reply: oneshot::Sender<Option<KeptSessions>> },
 }
 
 /// The way to a running bridge that is to be handed over. While it is frozen and every clone of this is dropped, it goes on.
@@ -92,6 +99,7 @@ impl std::fmt::Debug for HandoverRequest {
             Self::Quiesce { .. } => "Quiesce",
             Self::Freeze { .. } => "Freeze",
             Self::Export { .. } => "Export",
+            Self::Keepers { .. } => "Keepers",
             Self::Resume { .. } => "Resume",
             Self::Commit { .. } => "Commit",
         })
@@ -133,13 +141,20 @@ impl Handover {
         self.ask(|reply| HandoverRequest::Export { reply }).await?
     }
 
+    /// Of a bridge that was exported: the sockets of the processes that are the end of its data channels, which belong to the state, in
+    /// their order. The last one is this process itself, if it stays as that.
+    pub async fn keepers(&self) -> Result<Vec<OwnedFd>, HandoverError> {
+        self.ask(|reply| HandoverRequest::Keepers { reply }).await?
+    }
+
     /// A frozen bridge goes on as if nothing had been; its workers go on before.
     pub async fn resume(&self) -> Result<(), HandoverError> {
         self.ask(|reply| HandoverRequest::Resume { reply }).await
     }
 
-    /// A frozen bridge ends without a word to anybody: another process has begun.
-    pub async fn commit(&self) -> Result<(), HandoverError> {
+    /// A frozen bridge ends without a word to anybody: another process has begun. What stays with this one, if [`Self::keepers`] was
+    /// asked for.
+    pub async fn commit(&self) -> Result<Option<KeptSessions>, HandoverError> {
         self.ask(|reply| HandoverRequest::Commit { reply }).await
     }
 }
@@ -189,6 +204,8 @@ pub(super) struct Parts {
     pub worker_counters: Vec<Vec<u64>>,
     /// What the workers are to do before anything else.
     pub pending: Pending,
+    /// Processes that are the end of data channels. Their sockets are beside the state.
+    pub keepers: Vec<CarriedKeeper>,
 }
 
 /// State that was looked through and can be gone on with.
@@ -196,6 +213,8 @@ pub(super) struct Parts {
 pub struct Takeover {
     pub(super) parts: Parts,
     pub(super) certificate: Certificate,
+    /// Of the keepers.
+    sockets: Arc<[OwnedFd]>,
 }
 
 impl std::fmt::Debug for Takeover {
@@ -205,12 +224,13 @@ impl std::fmt::Debug for Takeover {
 }
 
 impl Takeover {
-    /// Looks through what another process wrote, and says nothing to anybody. The bridge has as many workers as it will have.
+    /// Looks through what another process wrote, and says nothing to anybody. The bridge has as many workers as it will have; `keepers`
+    /// are the sockets that belong to the state.
     pub fn new(
         now: Instant,
         settings: &BridgeSettings,
         workers: usize,
-        state: &BridgeState,
+        (state, keepers): (&BridgeState, Vec<OwnedFd>),
     ) -> Result<Self, HandoverError> {
         let parts: Parts = carried::read(now, state.as_bytes())?;
         let wrong = HandoverError::Contradiction;
@@ -220,7 +240,7 @@ impl Takeover {
         if counters.clone().count() > MAX_COUNTERS || counters.clone().any(|count| *count >= IMPLAUSIBLE) {
             return Err(wrong("a count that no bridge reaches".to_owned()));
         }
-        let takeover = Self { parts, certificate };
+        let takeover = Self { parts, certificate, sockets: keepers.into() };
         // As it will be, but for what only the running bridge knows.
         let transport = LocalTransport {
             local_addresses: Vec::new(),
@@ -233,7 +253,8 @@ impl Takeover {
             websocket_server_id: settings.websocket_server_id.clone(),
         };
         let colibri = takeover.colibri(now, settings, transport, workers, Capacity::default())?;
-        takeover.clients(now, Registry::default(), Arc::default(), &colibri)?;
+        let lines = takeover.keepers()?.1;
+        takeover.clients(now, (Registry::default(), Arc::default()), &colibri, &lines)?;
         takeover.parts.pending.check(workers).map_err(wrong)?;
         Ok(takeover)
     }
@@ -255,16 +276,23 @@ impl Takeover {
         Ok(ColibriBridge::import(now, config, &self.parts.colibri)?)
     }
 
+    /// Connections to the keepers.
+    pub(super) fn keepers(&self) -> Result<(Keepers, KeeperLines), HandoverError> {
+        let carried = &self.parts.keepers;
+        let lines = keepers::lines(carried).map_err(HandoverError::Contradiction)?;
+        let keepers = Keepers::new(&self.sockets, carried, &lines).map_err(HandoverError::Contradiction)?;
+        Ok((keepers, lines))
+    }
+
     pub(super) fn clients(
         &self,
         now: Instant,
-        registry: Registry,
-        counters: Arc<ChannelCounters>,
+        outside: (Registry, Arc<ChannelCounters>),
         colibri: &ColibriBridge,
+        keepers: &KeeperLines,
     ) -> Result<Clients, HandoverError> {
         let (certificate, state) = (self.certificate.clone(), self.parts.clients.clone());
-        Clients::from_state(now, certificate, (registry, counters), colibri, state)
-            .map_err(HandoverError::Contradiction)
+        Clients::from_state(now, certificate, outside, colibri, (state, keepers)).map_err(HandoverError::Contradiction)
     }
 }
 

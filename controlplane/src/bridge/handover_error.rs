@@ -30,6 +30,9 @@ pub enum HandoverError {
     /// The state as a whole.
     #[error(transparent)]
     State(#[from] CarryError),
+    /// The sockets of former processes.
+    #[error("no socket for data channels: {0}; look at the limit of open files (LimitNOFILE)")]
+    Sockets(String),
     /// A part of the state contradicts another.
     #[error("the state contradicts itself: {0}")]
     Contradiction(String),

@@ -182,6 +182,8 @@ impl Report {
             ("xmpp_connected", "XMPP connections that are up.", self.connected as f64),
             ("relays", "Relays to other bridges now.", self.totals.relays as f64),
             ("relays_dead", "Relays over which nothing comes although they were connected.", self.relays.dead as f64),
+            ("keepers", "Former processes that stay as the end of data channels after upgrades.", self.keepers as f64),
+            ("kept_channels", "Endpoints and relays whose data channel a former process has.", self.kept as f64),
         ] {
             families.push(Family::single(format!("ringbridge_{name}"), help, Kind::Gauge, value));
         }

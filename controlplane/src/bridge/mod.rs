@@ -11,6 +11,7 @@ mod error;
 pub mod fuzzing;
 mod handover;
 mod handover_error;
+mod keepers;
 mod lifecycle;
 mod load;
 mod messages;
@@ -105,12 +106,13 @@ impl OpenConnections {
 }
 
 /// How a bridge ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Ended {
     /// Everybody was informed, and its conferences are over.
     Stopped,
-    /// Another process goes on with them; nothing is to be signalled.
-    HandedOver,
+    /// Another process goes on with them; nothing is to be signalled. If there is a thread it is the end of data channels, for which this
+    /// process stays: it ignores signals, and ends with the thread.
+    HandedOver(Option<std::thread::JoinHandle<()>>),
 }
 
 /// Runs a bridge until `shutdown` becomes true.
@@ -180,13 +182,20 @@ pub async fn run_upgradable(
     let result = run_with(settings, process, (media, connections, listening), handing, shutdown).await;
     let _ = stop_desk.send(true);
     // It may be about to notify systemd which process is the main one now.
-    let Ok((running, outcome)) = desk.await else { return result.map(|()| Ended::Stopped) };
+    let Ok((mut running, outcome)) = desk.await else { return result.map(|()| Ended::Stopped) };
+    let keeping = running.take_keeping();
     if let Some(dataplane) = running.into_dataplane() {
         let _ = tokio::task::spawn_blocking(move || dataplane.stop()).await;
     }
     match outcome {
-        Some(Outcome::HandedOver { .. }) => Ok(Ended::HandedOver),
-        Some(Outcome::Lost(failure)) => Err(BridgeError::LostInUpgrade(failure)),
+        Some(Outcome::HandedOver { .. }) => Ok(Ended::HandedOver(keeping)),
+        Some(Outcome::Lost(failure)) => {
+            // It may be there all the same, and only late.
+            if let Some(keeping) = keeping {
+                let _ = tokio::task::spawn_blocking(move || keeping.join()).await;
+            }
+            Err(BridgeError::LostInUpgrade(failure))
+        }
         Some(Outcome::GoesOn { .. }) | None => result.map(|()| Ended::Stopped),
     }
 }
@@ -368,7 +377,9 @@ async fn run_with(
     let door = |name, listener| Door::new(name, listener).held_while(listening.held.subscribe());
     let channel_door = listening.channel.map(|listener| door(door::Name::Channel, listener));
     let pages_door = door(door::Name::Pages, listening.pages);
-    let (questions, upgrades) = desk.map(|DeskWindow { questions, counters }| (questions, counters)).unzip();
+    let (questions, upgrades): (_, Option<Arc<UpgradeCounters>>) =
+        desk.map(|DeskWindow { questions, counters }| (questions, counters)).unzip();
+    let lost = upgrades.clone().unwrap_or_default();
     let ops = rest::Ops {
         name: "bridge".to_owned(),
         health: health_seen,
@@ -401,7 +412,7 @@ async fn run_with(
         transport,
         certificate,
         links,
-        actor::Outside { registry, dialler, xmpp: connections, channel_counters, capacity, probe },
+        actor::Outside { registry, dialler, xmpp: connections, channel_counters, capacity, probe, upgrades: lost },
         publish,
     )?;
     let handover = to.map_or_else(|| mpsc::channel(1).1, |HandoverRequests(requests)| requests);

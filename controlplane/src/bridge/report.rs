@@ -113,6 +113,9 @@ pub(super) struct Report {
     pub relays: RelayTotals,
     /// Relays over which nothing comes: meeting id, and the other bridge's relay id.
     pub dead_links: Vec<(String, String)>,
+    /// Former processes that are the end of data channels, and the endpoints and relays that they are it for.
+    pub keepers: usize,
+    pub kept: usize,
     /// XMPP connections: configured, and up.
     pub connections: usize,
     pub connected: usize,

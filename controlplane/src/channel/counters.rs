@@ -51,10 +51,12 @@ pub enum Counted {
     DataChannelsReplaced,
     /// Datagrams of DTLS sessions that another process had.
     HandedOver,
+    /// Datagrams that found no room between the bridge and a former process that has their session.
+    KeeperBusy,
 }
 
 /// Number of [`Counted`]s.
-const COUNT: usize = Counted::HandedOver as usize + 1;
+const COUNT: usize = Counted::KeeperBusy as usize + 1;
 
 /// Counters of the bridge channels; shared by whatever carries them.
 #[derive(Debug, Default)]
@@ -70,6 +72,13 @@ impl ChannelCounters {
     pub fn add(&self, what: Counted, times: u64) {
         if let Some(counter) = self.0.get(what as usize) {
             counter.fetch_add(times, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts what a former process counted, which calls the counters by their place; one that this release does not have is left out.
+    pub fn add_at(&self, which: u8, times: u32) {
+        if let Some(counter) = self.0.get(usize::from(which)) {
+            counter.fetch_add(times.into(), Ordering::Relaxed);
         }
     }
 
@@ -113,6 +122,7 @@ impl ChannelCounters {
             ("association_rate", Counted::Associations),
             ("chunk_rate", Counted::Chunks),
             ("handed_over", Counted::HandedOver),
+            ("keeper_busy", Counted::KeeperBusy),
         ];
         let by_reason = |name: &str, help: &str, counters: &[(&str, Counted)]| {
             let counts = counters.iter().map(|(reason, counter)| (*reason, self.get(*counter) as f64));

@@ -6,11 +6,13 @@ mod data;
 mod dcep;
 mod dial;
 mod events;
+pub mod keeper;
 pub mod limits;
 mod messages;
 mod outbox;
 mod reception;
 mod registry;
+mod secured;
 mod server;
 mod socket;
 
@@ -25,6 +27,7 @@ pub use messages::{
 };
 pub use outbox::{ChannelOut, Outbox, Outgoing, Refused, outbox};
 pub use registry::{Admission, Registry};
+pub use secured::{SecuredChannel, SecuredOutput, Written};
 pub use server::router;
 #[doc(hidden)]
 pub use server::router_with;

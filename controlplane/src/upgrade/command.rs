@@ -34,8 +34,6 @@ pub struct Options {
     pub address: String,
     /// Only say what would be handed over.
     pub check: bool,
-    /// Bridge channels over SCTP may end.
-    pub drop_data_channels: bool,
 }
 
 /// What a bridge says of its upgrades.
@@ -59,10 +57,12 @@ pub struct Status {
     pub endpoints: u64,
     /// Why it would not be handed over now, whatever is accepted.
     pub objection: Option<String>,
-    /// Bridge channels over SCTP, which would end.
+    /// Endpoints and relays with a bridge channel over SCTP, or that may still open one: the process would stay as its end.
     pub data_channels: u64,
-    /// Whose, the first of them.
+    /// Which, the first of them.
     pub data_channels_of: String,
+    /// Former processes that stay for others.
+    pub keepers: u64,
     /// Handshakes under way, which are waited for, and then begin anew.
     pub handshakes: u64,
 }
@@ -106,15 +106,15 @@ pub fn run(options: &Options) -> Answer {
         Err(why) => return Answer::Failed(why),
     };
     if options.check {
-        return foretell(&before, options.drop_data_channels);
+        return foretell(&before);
     }
     if before.under_way {
         return Answer::Failed("an upgrade is under way already; wait for its outcome".to_owned());
     }
-    if let Answer::WouldLose(why) = foretell(&before, options.drop_data_channels) {
+    if let Answer::WouldLose(why) = foretell(&before) {
         return Answer::Failed(why);
     }
-    if let Err(why) = ask(before.pid, options.drop_data_channels) {
+    if let Err(why) = ask(before.pid) {
         return Answer::Failed(why);
     }
     let start = Instant::now();
@@ -146,26 +146,24 @@ pub fn run(options: &Options) -> Answer {
 }
 
 /// What would happen.
-fn foretell(status: &Status, drop_data_channels: bool) -> Answer {
-    let Status { pid, release, conferences, endpoints, objection, data_channels, data_channels_of, handshakes, .. } =
-        status;
+fn foretell(status: &Status) -> Answer {
+    let Status { pid, release, conferences, endpoints, objection, .. } = status;
     let who = format!("process {pid}, release {release}, {conferences} conferences, {endpoints} endpoints");
-    let mut rest = match handshakes {
-        0 => String::new(),
-        count => format!("; {count} handshakes are under way, which are waited for"),
-    };
-    match (objection, data_channels) {
-        (Some(why), _) => return Answer::WouldLose(format!("{who}: it would not be handed over: {why}")),
-        (None, 0) => {}
-        (None, count) if drop_data_channels => {
-            rest += &format!("; {count} data channels would end ({data_channels_of})")
-        }
-        (None, count) => {
-            return Answer::WouldLose(format!(
-                "{who}: it would not be handed over: {count} bridge channels are data channels, which cannot be ({data_channels_of}); \
-                 wait until those have left, offer WebSockets (bridge.websocket.*), or accept that they end (--drop-data-channels)"
-            ));
-        }
+    if let Some(why) = objection {
+        return Answer::WouldLose(format!("{who}: it would not be handed over: {why}"));
+    }
+    let mut rest = String::new();
+    if status.data_channels > 0 {
+        rest += &format!(
+            "; process {pid} would stay as the end of {} data channels until those have left ({})",
+            status.data_channels, status.data_channels_of
+        );
+    }
+    if status.keepers > 0 {
+        rest += &format!("; {} former processes stay for others", status.keepers);
+    }
+    if status.handshakes > 0 {
+        rest += &format!("; {} handshakes are under way, which are waited for", status.handshakes);
     }
     Answer::Done(format!("{who}: all calls would be handed over{rest}"))
 }
@@ -206,14 +204,13 @@ fn runs(pid: i32) -> bool {
 }
 
 /// Asks the process for an upgrade; only one of this program's, for which the signal means that.
-fn ask(pid: i32, drop_data_channels: bool) -> Result<(), String> {
+fn ask(pid: i32) -> Result<(), String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).map_err(|error| {
         format!("process {pid} is not on this host, or in another container: {error}; ask where the bridge runs")
     })?;
     let process = Pid::from_raw(pid).filter(|_| pid > 0 && name.starts_with(NAME));
     let process = process.ok_or_else(|| format!("process {pid} is {:?} and no {NAME}", name.trim_end()))?;
-    let signal = if drop_data_channels { Signal::USR1 } else { Signal::USR2 };
-    kill_process(process, signal)
+    kill_process(process, Signal::USR2)
         .map_err(|error| format!("process {pid} cannot be asked: {error}; be root, or the user of the service"))
 }
 
@@ -234,6 +231,7 @@ mod tests {
             objection: None,
             data_channels: 0,
             data_channels_of: String::new(),
+            keepers: 0,
             handshakes: 0,
         }
     }
@@ -252,20 +250,22 @@ mod tests {
 
     #[test]
     fn a_check_says_what_is_in_the_way() {
-        assert!(matches!(foretell(&status(), false), Answer::Done(_)));
+        assert!(matches!(foretell(&status()), Answer::Done(text) if text.ends_with("would be handed over")));
         let objection = Some("the focus is in the same process".to_owned());
-        for accepted in [false, true] {
-            let answer = foretell(&Status { objection: objection.clone(), ..status() }, accepted);
-            assert!(matches!(answer, Answer::WouldLose(text) if text.contains("same process")));
-        }
-        let channels = Status { data_channels: 2, data_channels_of: "aaaa in m".to_owned(), ..status() };
-        assert!(
-            matches!(foretell(&channels, false), Answer::WouldLose(text) if text.contains("2 bridge") && text.contains("aaaa"))
-        );
-        assert!(matches!(foretell(&channels, true), Answer::Done(text) if text.contains("2 data channels would end")));
-        assert!(
-            matches!(foretell(&Status { handshakes: 1, ..status() }, false), Answer::Done(text) if text.contains("1 handshakes"))
-        );
+        let answer = foretell(&Status { objection, data_channels: 2, ..status() });
+        assert!(matches!(answer, Answer::WouldLose(text) if text.contains("same process")));
+    }
+
+    #[test]
+    fn a_check_says_what_stays_and_what_is_waited_for() {
+        let of = |status: Status| match foretell(&status) {
+            Answer::Done(text) => text,
+            other => panic!("{other:?}"),
+        };
+        let channels = of(Status { data_channels: 2, data_channels_of: "aaaa in m".to_owned(), ..status() });
+        assert!(channels.contains("process 10 would stay as the end of 2 data channels") && channels.contains("aaaa"));
+        assert!(of(Status { keepers: 3, ..status() }).contains("3 former processes stay"));
+        assert!(of(Status { handshakes: 1, ..status() }).contains("1 handshakes"));
     }
 
     #[test]
@@ -273,10 +273,8 @@ mod tests {
         let child = std::process::Command::new("sleep").arg("60").spawn();
         let mut child = child.expect("a program of the system");
         let pid = i32::try_from(child.id()).expect("an id");
-        for drop in [false, true] {
-            assert!(ask(pid, drop).is_err_and(|why| why.contains("no ringbridge")), "its name is sleep's");
-            assert!(ask(0, drop).is_err() && ask(-1, drop).is_err() && ask(i32::MAX, drop).is_err());
-        }
+        assert!(ask(pid).is_err_and(|why| why.contains("no ringbridge")), "its name is sleep's");
+        assert!(ask(0).is_err() && ask(-1).is_err() && ask(i32::MAX).is_err());
         assert_eq!(child.try_wait().expect("a child"), None, "it lives");
         child.kill().and_then(|()| child.wait()).expect("killed");
     }

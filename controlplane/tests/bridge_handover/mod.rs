@@ -19,7 +19,7 @@ fn handed(server: &Prosody, from: Option<(BridgeState, BridgeSettings)>) -> (Bri
     settings.connections[0].xmpp.resumption = false;
     let from = from.map(|(state, before)| {
         settings.connections = before.connections;
-        Takeover::new(Instant::now(), &settings, 1, &state).expect("it is taken over")
+        Takeover::new(Instant::now(), &settings, 1, (&state, Vec::new())).expect("it is taken over")
     });
     let (rest, websocket) = (settings.rest_listen, settings.websocket_listen.expect("served"));
     let (stop, stopped) = watch::channel(false);
@@ -238,10 +238,12 @@ fn refuses_what_was_changed(state: &BridgeState, settings: &BridgeSettings) {
                 _ => bytes[at] ^= 1 << random.random_range(0..8),
             }
         }
-        refused += usize::from(Takeover::new(Instant::now(), settings, 1, &BridgeState::from_bytes(bytes)).is_err());
+        refused += usize::from(
+            Takeover::new(Instant::now(), settings, 1, (&BridgeState::from_bytes(bytes), Vec::new())).is_err(),
+        );
     }
     assert!(refused > 100, "{refused} refused");
-    let other = Takeover::new(Instant::now(), settings, 2, state).unwrap_err();
+    let other = Takeover::new(Instant::now(), settings, 2, (state, Vec::new())).unwrap_err();
     assert!(other.to_string().contains("give it as many"), "{other}");
     assert!(!format!("{state:?}").contains("pwd"), "no secrets in logs");
 }

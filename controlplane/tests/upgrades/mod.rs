@@ -1,6 +1,8 @@
 //! A bridge as a process of its own, in the middle of a call: another one takes its place, or cannot. A real Prosody, sockets, media
 //! that each participant decrypts, and a Jicofo that sees who is in the room.
 
+mod relay_channel;
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

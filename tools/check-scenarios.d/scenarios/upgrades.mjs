@@ -1,6 +1,7 @@
 // The bridge is replaced mid-call by another process, again and again.
 import { readFileSync } from 'node:fs';
 import { allDecode, expect, iceRestarts, watchPictures } from '../call.mjs';
+import { pageConference } from '../recorder.mjs';
 import { endpoints, lostPerUpgrade, metric, open, sparedScripted } from '../upgraded.mjs';
 import { lightPace, startScripted } from '../../lib/scripted.mjs';
 import { sleep, until } from '../../lib/process.mjs';
@@ -121,23 +122,87 @@ async function upgrades(call, { pages, rooms, times, capture = false, control = 
   return figures;
 }
 
-/** Data channels are not handed over: that is refused, unless they may be lost; then media goes on. */
+/** The page remembers the data channel that it has now, and what others say over theirs. */
+const watchChannel = `(() => {
+  const conference = ${pageConference};
+  ringbridge.kept = conference.rtc._channel._channel;
+  ringbridge.heard = [];
+  conference.on(window.JitsiMeetJS.events.conference.ENDPOINT_MESSAGE_RECEIVED, (from, message) => ringbridge.heard.push(message.word));
+  return ringbridge.kept.readyState;
+})()`;
+
+/** Whether the page still has that data channel, and it is open. */
+const sameChannel = `(() => {
+  const now = ${pageConference}.rtc._channel?._channel;
+  return now === ringbridge.kept ? now.readyState : 'another one, ' + now?.readyState;
+})()`;
+
+/** Each says a word over the bridge channel, and all others hear it; how long that took, milliseconds. */
+async function saysToAll(pages, word) {
+  const start = Date.now();
+  await Promise.all(pages.map(one => one.hook(`void ${pageConference}.broadcastEndpointMessage({ word: '${word}-${one.name}' })`)));
+  const heard = () => Promise.all(pages.map(one => one.hook('ringbridge.heard')));
+  await until(`all hear what the others say (${word})`, 15000, async () => (await heard()).every((words, index) =>
+    pages.every((one, from) => from === index || words.includes(`${word}-${one.name}`))), 50);
+  return Date.now() - start;
+}
+
+/** Whether a process is there, and no zombie. */
+function lives(pid) {
+  try { return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8')); } catch { return false; }
+}
+
+/** Data channels go on: the process that has them stays as their end until their participants leave. */
 async function dataChannels(call) {
-  const bridge = call.stack.bridges[0];
+  const { stack } = call;
+  const bridge = stack.bridges[0];
+  const allOpen = async count => (await endpoints(bridge)).filter(one => one.channel.data_channel).length === count;
   const all = await call.meet('p1', 'p2');
-  await until('both have a data channel', 20000, async () => (await endpoints(bridge)).filter(one => one.channel.data_channel).length === 2);
-  const named = said => /2 bridge channels are data channels/.test(said);
-  const check = await bridge.upgrade({}, ['--check']);
-  expect(check.code === 3 && named(check.said), `--check: ${check.code} ${check.said}`);
-  const refused = await bridge.upgrade();
-  expect(refused.code === 1 && named(refused.said) && refused.pid === bridge.process.pid, `${refused.code} ${refused.said}`);
+  const pids = [bridge.process.pid];
+  const connections = async pages => Promise.all(pages.map(async one => JSON.stringify((await one.state()).connections)));
+  const took = [], sizes = [];
+  for (let turn = 0; turn < 5; turn++) {
+    // The second process has somebody to stay for, too; the others have nobody.
+    if (turn === 1) all.push(await call.join('p3'));
+    if (turn < 2) {
+      await until(`all have a data channel (${turn})`, 30000, () => allOpen(all.length), 100);
+      await allDecode(all, 30000);
+      for (const one of turn ? all.slice(2) : all) expect(await one.hook(watchChannel) === 'open', `the data channel of ${one.name}`);
+    }
+    const before = await connections(all);
+    if (turn === 0) {
+      const check = await bridge.upgrade({}, ['--check']);
+      expect(check.code === 0 && /would stay as the end of 2 data channels/.test(check.said), `--check: ${check.code} ${check.said}`);
+    }
+    const outcome = await bridge.upgrade({ io: turn % 2 ? 'uring' : 'mmsg' });
+    expect(outcome.code === 0 && !pids.includes(outcome.pid), `upgrade ${turn + 1}: ${outcome.said}`);
+    pids.push(outcome.pid);
+    took.push(await saysToAll(all, `upgrade${turn}`));
+    const states = await Promise.all(all.map(one => one.hook(sameChannel)));
+    expect(states.every(state => state === 'open'), `after upgrade ${turn + 1} the data channels are ${states}`);
+    const after = await connections(all);
+    expect(after.every((one, index) => one === before[index]), `a connection of a page changed: ${before} and then ${after}`);
+    expect(await allOpen(all.length), 'the bridge does not show all data channels as open');
+    sizes.push(Math.round(memory(pids[0]) / 2 ** 20));
+  }
   await allDecode(all);
-  const accepted = await bridge.upgrade({}, ['--drop-data-channels']);
-  expect(accepted.code === 0 && accepted.pid !== bridge.process.pid, `${accepted.code} ${accepted.said}`);
-  await allDecode(all);
-  const metrics = await (await fetch(bridge.bridgeUrl('/metrics'))).text();
-  expect(/^ringbridge_upgrade_lost\{kind="data_channel"\} 2$/m.test(metrics), 'the lost channels are not counted');
-  return `refused with the remedy, then handed over with ${accepted.frozen} ms without media and the two channels counted as lost`;
+  const [keepers, kept, lost] = [await metric(bridge, 'ringbridge_keepers'), await metric(bridge, 'ringbridge_kept_channels'),
+    await metric(bridge, 'ringbridge_upgrade_lost', 'data_channel')];
+  expect(keepers === 2 && kept === 3 && lost === 0, `${keepers} keepers of ${kept} data channels, ${lost} lost`);
+  expect(pids.map(lives).join() === 'true,true,false,false,false,true', `of the processes live: ${pids.map(lives)}`);
+  expect(await iceRestarts(stack, 'started') === 0, 'there was an ICE restart');
+  const figures = `5 upgrades with 3 data channels in two former processes: words of all reached all ${took.join(', ')} ms after it, `
+    + `memory of the first one ${sizes.join(', ')} MB`;
+  expect(Math.max(...took) <= call.limit(channelWithin), figures);
+  // Each ends with its participants.
+  await all[2].leave();
+  await until('the second process ends with its participant', 30000, () => !lives(pids[1]), 100);
+  expect(lives(pids[0]), 'the first process ended, too');
+  await Promise.all([all[0].leave(), all[1].leave()]);
+  await until('the first process ends with its participants', 30000, () => !lives(pids[0]), 100);
+  const errors = stack.errors();
+  expect(!errors.length, `the logs have errors:\n${errors.slice(0, 5).join('\n')}`);
+  return figures;
 }
 
 /** name → scenario, see index.mjs. */
@@ -157,7 +222,7 @@ export const scenarios = {
     run: call => upgrades(call, { pages: 3, rooms: [6, 6, 5], times: 20, capture: true, control: 20000 }),
   },
   'upgrade-sctp': {
-    about: 'data channels: the upgrade is refused and says why, and with --drop-data-channels media goes on',
+    about: 'the bridge is replaced 5 times: the data channels of browsers stay open in former processes, which end with their participants',
     stack: { split: true, channel: 'sctp' },
     run: dataChannels,
   },

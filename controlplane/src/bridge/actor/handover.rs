@@ -1,5 +1,6 @@
 //! The bridge on its way to another process: at rest, written down, and then at an end or as before; and the other way round.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
@@ -12,6 +13,7 @@ use crate::bridge::handover::{
 };
 use crate::bridge::handover_error::HandoverError;
 use crate::bridge::pending::Pending;
+use crate::channel::keeper::{self, CarriedKeeper, KeptSessions};
 use crate::colibri::bridge::ColibriBridge;
 use crate::xmpp::{CarriedSession, Keeping, XmppEvent, XmppSender};
 
@@ -40,6 +42,9 @@ impl Actor {
                 }
             },
             HandoverRequest::Export { reply } => {
+                let _ = reply.send(Err(HandoverError::OutOfTurn("it is not frozen")));
+            }
+            HandoverRequest::Keepers { reply } => {
                 let _ = reply.send(Err(HandoverError::OutOfTurn("it is not frozen")));
             }
             // Nothing to go back to, and nothing to end.
@@ -78,7 +83,7 @@ impl Actor {
             Affected { meeting, name: self.clients.name_of(id).unwrap_or_default() }
         };
         let (mut handshakes, mut data_channels): (Vec<_>, Vec<_>) =
-            (self.clients.handshakes().map(name).collect(), self.clients.data_channels().map(name).collect());
+            (self.clients.handshakes().map(name).collect(), self.clients.staying().map(name).collect());
         handshakes.sort_unstable();
         data_channels.sort_unstable();
         Outlook {
@@ -87,6 +92,7 @@ impl Actor {
             relays: self.clients.relay_count(),
             handshakes,
             data_channels,
+            keepers: self.keepers.len(),
             not_resumed: Vec::new(),
         }
     }
@@ -124,17 +130,26 @@ impl Actor {
 
     /// Nothing happens any more but what whoever hands over asks for.
     async fn stay_frozen(&mut self, inputs: &mut Inputs) -> Then {
+        // This process' end of a socket to the new one, if it stays as the end of data channels.
+        let mut stays: Option<OwnedFd> = None;
         loop {
             match inputs.handover.recv().await {
                 Some(HandoverRequest::Export { reply }) => {
                     let state = self.export().await;
                     let _ = reply.send(state);
                 }
+                Some(HandoverRequest::Keepers { reply }) => {
+                    let _ = reply.send(self.keeper_sockets(&mut stays));
+                }
                 Some(HandoverRequest::Commit { reply }) => {
+                    let kept = stays.take().map(|socket| {
+                        let counters = self.clients.outside().1;
+                        KeptSessions::new(socket, self.clients.leave_sessions(), counters)
+                    });
                     self.clients.leave_websockets();
                     self.xmpp.abandon().await;
                     tracing::info!("bridge ends: another process goes on with its conferences");
-                    let _ = reply.send(());
+                    let _ = reply.send(kept);
                     return Then::End;
                 }
                 Some(HandoverRequest::Resume { reply }) => {
@@ -154,6 +169,24 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// The sockets of the keepers, with that of this process if it is to be one more.
+    fn keeper_sockets(&self, stays: &mut Option<OwnedFd>) -> Result<Vec<OwnedFd>, HandoverError> {
+        let wrong = |error: std::io::Error| HandoverError::Sockets(error.to_string());
+        let mut sockets = self.keepers.sockets().map_err(wrong)?;
+        *stays = None;
+        if self.stays() {
+            let (own, other) = keeper::pair().map_err(wrong)?;
+            *stays = Some(own);
+            sockets.push(other);
+        }
+        Ok(sockets)
+    }
+
+    /// Whether this process has data channels that it has to stay for.
+    fn stays(&self) -> bool {
+        self.clients.staying().next().is_some()
     }
 
     async fn thaw(&mut self) {
@@ -205,8 +238,11 @@ impl Actor {
             // Of a bridge that is not handed over.
             leaving: _,
             quiescing: _,
+            // Of all processes.
+            upgrades: _,
             #[cfg(debug_assertions)]
                 unchecked: _,
+            keepers,
             colibri,
             clients,
             workers,
@@ -216,10 +252,15 @@ impl Actor {
             traffic,
             reported,
         } = self;
+        let own = keepers.next();
+        let mut kept_by = keepers.carried();
+        if self.stays() {
+            kept_by.push(CarriedKeeper { number: own, waiting: Vec::new(), partial: None });
+        }
         Ok(Parts {
             colibri: colibri.export(now)?,
             certificate: clients.certificate(),
-            clients: clients.state(),
+            clients: clients.state(own),
             xmpp: xmpp.state(sessions),
             life: life.state(),
             started: started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
@@ -228,15 +269,18 @@ impl Actor {
             channel_counters: clients.channel_counts(),
             worker_counters: counted(workers.stats()),
             pending: Pending::new(workers.waiting()),
+            keepers: kept_by,
         })
     }
 
     /// Goes on where another process was, before anything else happened to this bridge.
     pub(super) fn take_over(&mut self, now: Instant, takeover: &Takeover) -> Result<(), HandoverError> {
         let config = self.colibri.config().clone();
-        let (registry, counters) = self.clients.outside();
+        let outside = self.clients.outside();
         self.colibri = ColibriBridge::import(now, config, &takeover.parts.colibri)?;
-        self.clients = takeover.clients(now, registry, counters, &self.colibri)?;
+        let (keepers, lines) = takeover.keepers()?;
+        self.keepers = keepers;
+        self.clients = takeover.clients(now, outside, &self.colibri, &lines)?;
         let parts = takeover.parts.clone();
         let Parts {
             colibri: _,
@@ -250,6 +294,7 @@ impl Actor {
             channel_counters,
             worker_counters,
             pending,
+            keepers: _,
         } = parts;
         self.clients.go_on_counting(&channel_counters);
         for (stats, before) in self.workers.stats().zip(&worker_counters) {

@@ -127,6 +127,8 @@ impl Actor {
                 dead: self.clients.dead_relays(),
             },
             dead_links: self.dead_links(),
+            keepers: self.keepers.len(),
+            kept: self.clients.kept(),
             connections,
             connected,
             rooms,

@@ -9,6 +9,7 @@ mod client;
 mod conference;
 mod counters;
 mod debug;
+mod kept;
 mod mappings;
 mod paths;
 mod redial;

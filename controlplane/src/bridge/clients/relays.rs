@@ -148,6 +148,10 @@ impl Clients {
                 tracing::info!(relay = %id, %label, "channel to another bridge closed");
                 relay.carriers.set_data(false);
             }
+            DtlsTransportEvent::ChannelStalled => {
+                tracing::warn!(relay = %id, %label, "channel to another bridge closed: it does not read");
+                relay.carriers.set_data(false);
+            }
             DtlsTransportEvent::Text(text) => {
                 self.counters.relay_messages_received += 1;
                 if !relay.intake.take(now, text.len()) {

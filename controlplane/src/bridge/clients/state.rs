@@ -1,5 +1,5 @@
 //! Clients in another process (docs/upgrade.md): what was asked, sent and counted. Who they are and what they publish is said once,
-//! by signalling; DTLS sessions, data channels and WebSockets stay behind.
+//! by signalling; DTLS sessions and WebSockets stay behind, the former with a keeper where there is a data channel.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,15 +10,17 @@ use ringbridge_dataplane::media::{Limit, ReceiverConstraints};
 use ringbridge_dataplane::messages::Bandwidth;
 use serde::{Deserialize, Serialize};
 
+use super::carrier::{Carrier, Carriers};
 use super::client::Client;
 use super::counters::ClientCounters;
 use super::mappings::Mappings;
 use super::redial::Redial;
 use super::relay::{Relay, Relayed};
 use super::table::Clients;
-use crate::bridge::dtls_transport::{DtlsState, DtlsTransport};
+use crate::bridge::dtls_transport::{DtlsState, DtlsTransport, KeeperLines};
 use crate::bridge::receiver_preferences::ReceiverPreferences;
-use crate::channel::{Address, ChannelCounters, Registry};
+use crate::channel::keeper::KeeperNumber;
+use crate::channel::{Address, ChannelCounters, Registry, SecuredChannel};
 use crate::colibri::bridge::{ColibriBridge, Occupant, RelayChannel};
 use crate::colibri::elements::SctpRole;
 use crate::transport::Certificate;
@@ -68,8 +70,18 @@ struct RelayedClientState {
     active: bool,
 }
 
+/// Whether this process has to stay as the end of a data channel when another one goes on: while it is open, or the peer may still open
+/// one and has no WebSocket instead.
+fn stays(dtls: &DtlsTransport, carriers: &Carriers) -> bool {
+    dtls.may_have_channel() && (dtls.has_open_channel() || !carriers.is_open(Carrier::WebSocket))
+}
+
 impl Client {
-    fn state(&self) -> ClientState {
+    fn stays(&self) -> bool {
+        stays(&self.dtls, &self.carriers)
+    }
+
+    fn state(&self, keeper: KeeperNumber) -> ClientState {
         let Self {
             // Signalling says these.
             who: _,
@@ -100,11 +112,11 @@ impl Client {
             demand: demand.clone(),
             bandwidth: *bandwidth,
             mappings: mappings.clone(),
-            dtls: dtls.state(),
+            dtls: dtls.state(self.stays().then_some(keeper)),
         }
     }
 
-    fn take_over(&mut self, state: ClientState) {
+    fn take_over(&mut self, state: ClientState, keepers: &KeeperLines) -> Result<(), String> {
         let ClientState {
             created,
             active,
@@ -120,12 +132,18 @@ impl Client {
         (self.created, self.active, self.channel_seen) = (created, active, channel_seen);
         (self.preferences, self.constraints, self.forwarded) = (preferences, constraints, forwarded);
         (self.demand, self.bandwidth, self.mappings) = (demand, bandwidth, mappings);
-        self.dtls.take_over(dtls);
+        let open = self.dtls.take_over(self.who.id, dtls, keepers)?;
+        self.carriers.set_data(open);
+        Ok(())
     }
 }
 
 impl Relay {
-    fn state(&self) -> RelayClientState {
+    fn stays(&self) -> bool {
+        stays(&self.dtls, &self.carriers)
+    }
+
+    fn state(&self, keeper: KeeperNumber) -> RelayClientState {
         let Self {
             // Signalling says these.
             who: _,
@@ -141,7 +159,7 @@ impl Relay {
             unreached,
         } = self;
         let dial = redial.as_ref().map(|redial| redial.address().url());
-        let (dtls, silent) = (dtls.state(), *silent);
+        let (dtls, silent) = (dtls.state(self.stays().then_some(keeper)), *silent);
         RelayClientState { channel_seen: *channel_seen, silent, unreached: *unreached, dial, dtls }
     }
 }
@@ -160,8 +178,9 @@ fn sorted<T, S>(table: &HashMap<EndpointId, T>, state: impl Fn(&T) -> S) -> Vec<
 }
 
 impl Clients {
-    /// Everything that another process needs of them, once nothing is left to be done.
-    pub fn state(&self) -> ClientsState {
+    /// Everything that another process needs of them, once nothing is left to be done; `keeper` is what this one is called then, as
+    /// far as it stays.
+    pub fn state(&self, keeper: KeeperNumber) -> ClientsState {
         let Self {
             // Of this process; the certificate is said once.
             certificate: _,
@@ -184,8 +203,8 @@ impl Clients {
         let mut speakers: Vec<_> = speakers.filter(|(_, speakers)| !speakers.is_empty()).collect();
         speakers.sort_unstable_by_key(|(id, _)| *id);
         ClientsState {
-            endpoints: sorted(endpoints, Client::state),
-            relays: sorted(relays, Relay::state),
+            endpoints: sorted(endpoints, |client| client.state(keeper)),
+            relays: sorted(relays, |relay| relay.state(keeper)),
             relayed: sorted(relayed, Relayed::state),
             speakers,
             estimates_sent: *estimates_sent,
@@ -199,7 +218,7 @@ impl Clients {
         certificate: Certificate,
         (registry, channel_counters): (Registry, Arc<ChannelCounters>),
         colibri: &ColibriBridge,
-        state: ClientsState,
+        (state, keepers): (ClientsState, &KeeperLines),
     ) -> Result<Self, String> {
         let ClientsState { endpoints, relays, relayed, speakers, estimates_sent, counters } = state;
         if !counters.is_plausible() {
@@ -222,7 +241,7 @@ impl Clients {
                     clients.insert(state.created, Arc::clone(who), password, false);
                     let Some(client) = clients.endpoints.get_mut(&id) else { continue };
                     client.sources = sources.to_vec();
-                    client.take_over(state);
+                    client.take_over(state, keepers)?;
                 }
                 Occupant::Relay { who, websocket } => {
                     let state = relays.remove(&id).ok_or_else(unknown)?;
@@ -237,7 +256,8 @@ impl Clients {
                     (relay.channel_seen, relay.silent, relay.unreached) = (channel_seen, silent, unreached);
                     let address = dial.and_then(|url| Address::parse(&url).ok());
                     relay.redial = address.map(|address| Redial::new(now, address));
-                    relay.dtls.take_over(dtls);
+                    let open = relay.dtls.take_over(id, dtls, keepers)?;
+                    relay.carriers.set_data(open);
                 }
                 Occupant::Relayed { who, sources } => {
                     let RelayedClientState { demand, active } = relayed.remove(&id).ok_or_else(unknown)?;
@@ -276,13 +296,21 @@ impl Clients {
         self.transports().filter(|(_, dtls)| dtls.is_handshaking()).map(|(id, _)| id)
     }
 
-    /// Endpoints and relays with an open data channel, which no other process can go on with.
-    pub fn data_channels(&self) -> impl Iterator<Item = EndpointId> {
-        self.transports().filter(|(_, dtls)| dtls.has_open_channel()).map(|(id, _)| id)
+    /// Endpoints and relays with a data channel, or that may still open one, for which this process has to stay when another one
+    /// goes on.
+    pub fn staying(&self) -> impl Iterator<Item = EndpointId> {
+        let clients = self.endpoints.iter().filter(|(_, client)| client.stays()).map(|(id, _)| *id);
+        clients.chain(self.relays.iter().filter(|(_, relay)| relay.stays()).map(|(id, _)| *id))
+    }
+
+    /// The sessions of those; to everybody else they are lost with that.
+    pub fn leave_sessions(&mut self) -> Vec<(u32, SecuredChannel)> {
+        let ids: Vec<_> = self.staying().collect();
+        ids.into_iter().filter_map(|id| Some((id.0, self.dtls(id)?.leave()?))).collect()
     }
 
     /// The DTLS of endpoints and relays, in no order.
-    fn transports(&self) -> impl Iterator<Item = (EndpointId, &DtlsTransport)> {
+    pub(super) fn transports(&self) -> impl Iterator<Item = (EndpointId, &DtlsTransport)> {
         let clients = self.endpoints.iter().map(|(id, client)| (*id, &client.dtls));
         clients.chain(self.relays.iter().map(|(id, relay)| (*id, &relay.dtls)))
     }

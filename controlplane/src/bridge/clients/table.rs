@@ -426,7 +426,7 @@ impl Clients {
     // --- DTLS and time ----------------------------------------------------------------------------------------
 
     /// DTLS of an endpoint or of a relay.
-    fn dtls(&mut self, id: EndpointId) -> Option<&mut DtlsTransport> {
+    pub(super) fn dtls(&mut self, id: EndpointId) -> Option<&mut DtlsTransport> {
         let client = self.endpoints.get_mut(&id).map(|client| &mut client.dtls);
         client.or_else(|| self.relays.get_mut(&id).map(|relay| &mut relay.dtls))
     }
@@ -476,6 +476,10 @@ impl Clients {
             }
             DtlsTransportEvent::ChannelClosed => {
                 tracing::debug!(endpoint = %id, %label, "data channel closed");
+                endpoint.carriers.set_data(false);
+            }
+            DtlsTransportEvent::ChannelStalled => {
+                tracing::warn!(endpoint = %id, %label, "data channel closed: the client does not read");
                 endpoint.carriers.set_data(false);
             }
             DtlsTransportEvent::Text(text) => {

@@ -18,38 +18,23 @@ const QUESTIONS: usize = 4;
 /// Whoever asks how it stands, and gets the page.
 pub(in crate::bridge) type Questions = mpsc::Sender<oneshot::Sender<Value>>;
 
-/// The signals that ask for an upgrade. Unless they are caught they end the process.
+/// The signal that asks for an upgrade. Unless it is caught it ends the process.
 #[derive(Debug)]
-struct Asking {
-    /// For one that carries everything.
-    whole: Option<Signal>,
-    /// For one that may lose bridge channels over SCTP.
-    dropping: Option<Signal>,
-}
+struct Asking(Option<Signal>);
 
 impl Asking {
     fn catch() -> Self {
-        let catch = |kind| {
-            signal(kind)
-                .inspect_err(
-                    |error| tracing::warn!(%error, ?kind, "cannot catch a signal: this process cannot be upgraded"),
-                )
-                .ok()
-        };
-        Self { whole: catch(SignalKind::user_defined2()), dropping: catch(SignalKind::user_defined1()) }
+        let caught = signal(SignalKind::user_defined2())
+            .inspect_err(|error| tracing::warn!(%error, "cannot catch a signal: this process cannot be upgraded"));
+        Self(caught.ok())
     }
 
-    /// The next request: whether data channels may be lost.
-    async fn next(&mut self) -> bool {
-        std::future::poll_fn(|context| {
-            for (signal, drop) in [(&mut self.whole, false), (&mut self.dropping, true)] {
-                if signal.as_mut().is_some_and(|signal| signal.poll_recv(context).is_ready()) {
-                    return std::task::Poll::Ready(drop);
-                }
-            }
-            std::task::Poll::Pending
-        })
-        .await
+    /// The next request.
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -67,6 +52,7 @@ struct Page {
     objection: Option<String>,
     data_channels: usize,
     data_channels_of: String,
+    keepers: usize,
     handshakes: usize,
 }
 
@@ -111,8 +97,7 @@ impl Desk {
                 Some(reply) = self.questions.recv() => {
                     drop(reply.send(tell(self.page.clone(), self.objection.as_deref(), &self.running.handover()).await));
                 }
-                drop_data_channels = self.asking.next() => {
-                    self.running.set_drop_data_channels(drop_data_channels);
+                () = self.asking.next() => {
                     if let Some(outcome) = self.upgrade(&mut during).await {
                         return (self.running, Some(outcome));
                     }
@@ -142,7 +127,7 @@ impl Desk {
                 tokio::select! {
                     outcome = &mut attempt => break outcome,
                     Some(reply) = questions.recv() => drop(reply.send(json!(page))),
-                    _ = asking.next() => tracing::warn!("a second upgrade is refused: one is under way"),
+                    () = asking.next() => tracing::warn!("a second upgrade is refused: one is under way"),
                     // Frozen calls are brought to an end, one way or the other; before that the new process is let go.
                     _ = async { stop.wait_for(|stop| *stop).await.is_ok() }, if !frozen.load(Ordering::Acquire) => {
                         if !frozen.load(Ordering::Acquire) {
@@ -191,7 +176,7 @@ async fn tell(mut page: Page, never: Option<&str>, handover: &Handover) -> Value
             (page.conferences, page.endpoints) = (outlook.conferences, outlook.endpoints);
             page.objection = never.map(str::to_owned).or_else(|| objection(&outlook));
             (page.data_channels, page.data_channels_of) = (outlook.data_channels.len(), names(&outlook.data_channels));
-            page.handshakes = outlook.handshakes.len();
+            (page.keepers, page.handshakes) = (outlook.keepers, outlook.handshakes.len());
         }
         Err(why) => page.objection = Some(why.to_string()),
     }

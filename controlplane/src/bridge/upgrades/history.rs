@@ -18,7 +18,7 @@ const IMPLAUSIBLE: u64 = 1 << 48;
 /// What an upgrade may lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// A bridge channel over SCTP.
+    /// A bridge channel over SCTP, with the former process that had it.
     DataChannel,
     /// A DTLS handshake under way, which begins anew.
     Handshake,
@@ -99,6 +99,11 @@ impl UpgradeCounters {
         self.change(|history| history.lost[loss as usize] = history.lost[loss as usize].saturating_add(count as u64));
     }
 
+    /// Data channels ended with the former process that had them.
+    pub fn lose_data_channels(&self, count: usize) {
+        self.lose(Loss::DataChannel, count);
+    }
+
     /// The counts as metrics.
     pub fn families(&self) -> Vec<Family> {
         let History { outcomes, frozen_micros, lost } = self.history();
@@ -106,7 +111,8 @@ impl UpgradeCounters {
         let upgrades =
             Family::new("ringbridge_upgrades", "Upgrades of this bridge by what became of them.", Kind::PlainCounter);
         let frozen = "Seconds in which nothing was sent for an upgrade.";
-        let help = "What upgrades did not carry: bridge channels over SCTP, handshakes under way.";
+        let help = "What upgrades did not carry: handshakes under way, and data channels that were lost with the former process that \
+                    had them.";
         let losses = Family::new("ringbridge_upgrade_lost", help, Kind::PlainCounter);
         vec![
             names.zip(outcomes).fold(upgrades, |family, (name, count)| family.with(&[("outcome", name)], count as f64)),

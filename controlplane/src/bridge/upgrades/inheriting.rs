@@ -70,6 +70,7 @@ impl Heir for Inheriting<'_> {
             return Err(format!("{} descriptors came, and {} were announced", descriptors.len(), roles.count()));
         }
         // From the end.
+        let keepers = descriptors.split_off(descriptors.len().saturating_sub(roles.keepers as usize));
         let pages = if roles.pages { descriptors.pop() } else { None };
         let channel = if roles.channel { descriptors.pop() } else { None };
         let settings = self.settings;
@@ -77,8 +78,9 @@ impl Heir for Inheriting<'_> {
             Listening::take(settings, Inherited { channel, pages }).await.map_err(|error| error.to_string())?;
         same_port(&descriptors, self.config.port)?;
         let workers = state.workers();
-        let takeover = Takeover::new(Instant::now(), settings, workers, &BridgeState::from_bytes(control.to_vec()))
-            .map_err(|error| error.to_string())?;
+        let takeover =
+            Takeover::new(Instant::now(), settings, workers, (&BridgeState::from_bytes(control.to_vec()), keepers))
+                .map_err(|error| error.to_string())?;
         let config = self.config.clone();
         let prepared = tokio::task::spawn_blocking(move || Dataplane::start_from(config, state, descriptors)).await;
         let mut prepared = prepared.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;

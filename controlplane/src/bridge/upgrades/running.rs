@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringbridge_dataplane::Dataplane;
@@ -14,6 +15,7 @@ use super::descriptors::Descriptors;
 use super::history::{Loss, UpgradeCounters};
 use super::listening::{Inherited, Listening};
 use crate::bridge::handover::{Affected, Handover, Outlook};
+use crate::channel::keeper::MAX_KEEPERS;
 use crate::notify::Notifier;
 use crate::upgrade::{Calls, Load, PartName, StateParts};
 
@@ -41,8 +43,8 @@ pub(in crate::bridge) struct Running {
     held: watch::Sender<bool>,
     notifier: Option<Notifier>,
     counters: Arc<UpgradeCounters>,
-    /// Whether bridge channels over SCTP may be lost this time.
-    drop_data_channels: bool,
+    /// What stays in this process after it was handed over: the end of data channels.
+    keeping: Option<JoinHandle<()>>,
     /// Between the freeze and what follows it: nobody may stop in the middle.
     frozen: Arc<AtomicBool>,
 }
@@ -61,14 +63,14 @@ impl Running {
             held: listening.held.clone(),
             notifier: Notifier::from_environment(),
             counters,
-            drop_data_channels: false,
+            keeping: None,
             frozen: Arc::default(),
         })
     }
 
-    /// Whether bridge channels over SCTP may be lost.
-    pub fn set_drop_data_channels(&mut self, drop: bool) {
-        self.drop_data_channels = drop;
+    /// The thread that this process has to stay for, if it was handed over and there is one.
+    pub fn take_keeping(&mut self) -> Option<JoinHandle<()>> {
+        self.keeping.take()
     }
 
     /// True while it must not be left alone.
@@ -135,37 +137,30 @@ pub(super) fn names(affected: &[Affected]) -> String {
     named.join(", ") + more
 }
 
-/// What an operator is shown of an upgrade that would be seen by everybody.
+/// What an operator is shown of an upgrade that would be seen by everybody, or that is one too many.
 pub(super) fn objection(outlook: &Outlook) -> Option<String> {
-    (!outlook.not_resumed.is_empty()).then(|| {
-        format!(
+    if !outlook.not_resumed.is_empty() {
+        return Some(format!(
             "the XMPP server would not keep the session of {}: the focus would see the bridge leave; enable stream management there \
              (Prosody: the module smacks), and look whether the connection is up",
             outlook.not_resumed.join(", ")
+        ));
+    }
+    (outlook.keepers >= MAX_KEEPERS && !outlook.data_channels.is_empty()).then(|| {
+        format!(
+            "{} former processes stay already as the end of data channels, which is the most, and this one would have to, for {} ({}); \
+             wait until participants have left, or drain the bridge and restart it",
+            outlook.keepers,
+            outlook.data_channels.len(),
+            names(&outlook.data_channels)
         )
     })
-}
-
-/// The same of one that ends bridge channels over SCTP.
-fn data_channels(outlook: &Outlook) -> String {
-    format!(
-        "{} bridge channels are data channels, which cannot be handed over ({}); wait until those have left, offer WebSockets \
-         (bridge.websocket.*), or accept that (--drop-data-channels)",
-        outlook.data_channels.len(),
-        names(&outlook.data_channels)
-    )
 }
 
 impl Calls for Running {
     async fn quiesce(&mut self) -> Result<(), String> {
         let outlook = self.handover.quiesce(HANDSHAKES).await.map_err(|error| error.to_string())?;
-        if let Some(why) = objection(&outlook) {
-            return Err(why);
-        }
-        if !outlook.data_channels.is_empty() && !self.drop_data_channels {
-            return Err(data_channels(&outlook));
-        }
-        Ok(())
+        objection(&outlook).map_or(Ok(()), Err)
     }
 
     async fn freeze(&mut self) -> Result<Load, String> {
@@ -176,22 +171,25 @@ impl Calls for Running {
         let (media, mut descriptors) = self.export().await?;
         let control = self.handover.export().await.map_err(|error| error.to_string())?;
         let lost = self.handover.outlook().await.map_err(|error| error.to_string())?;
-        if !lost.data_channels.is_empty() && !self.drop_data_channels {
-            return Err(data_channels(&lost));
+        // A data channel may have been opened meanwhile.
+        if let Some(why) = objection(&lost) {
+            return Err(why);
         }
+        let keepers = self.handover.keepers().await.map_err(|error| error.to_string())?;
         // Of this upgrade, if it succeeds: nobody else will count them.
         let counters = UpgradeCounters::from(self.counters.history());
-        counters.lose(Loss::DataChannel, lost.data_channels.len());
         counters.lose(Loss::Handshake, lost.handshakes.len());
         let roles = Descriptors {
             media: u32::try_from(descriptors.len()).map_err(|error| error.to_string())?,
             channel: self.listening.channel.is_some(),
             pages: self.listening.pages.is_some(),
+            keepers: u32::try_from(keepers.len()).map_err(|error| error.to_string())?,
             history: counters.history(),
         };
         for listener in [&self.listening.channel, &self.listening.pages].into_iter().flatten() {
             descriptors.push(listener.try_clone().map_err(|error| error.to_string())?);
         }
+        descriptors.extend(keepers);
         let mut parts = StateParts::default();
         parts.insert(PartName::Worker, 0, media);
         parts.insert(PartName::Control, 0, Zeroizing::new(control.as_bytes().to_vec()));
@@ -213,8 +211,17 @@ impl Calls for Running {
     }
 
     async fn retire(&mut self, successor: u32) {
-        if let Err(error) = self.handover.commit().await {
-            tracing::debug!(%error, "the bridge had ended already");
+        match self.handover.commit().await {
+            Ok(Some(kept)) => {
+                // At once: the new process serves already.
+                let thread = std::thread::Builder::new().name("keeper".to_owned());
+                self.keeping = thread
+                    .spawn(move || kept.serve())
+                    .inspect_err(|error| tracing::error!(%error, "no thread for data channels: they are lost"))
+                    .ok();
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the bridge had ended already"),
         }
         let media = std::mem::replace(&mut self.media, Media::Gone);
         let notifier = self.notifier.take();
@@ -226,5 +233,22 @@ impl Calls for Running {
             drop(media);
         });
         let _ = told.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_keeper_too_many_is_refused_and_only_that() {
+        let one = Affected { meeting: "m".to_owned(), name: "aaaa".to_owned() };
+        let of = |keepers, data_channels| objection(&Outlook { keepers, data_channels, ..Outlook::default() });
+        assert_eq!(of(MAX_KEEPERS - 1, vec![one.clone()]), None);
+        assert_eq!(of(MAX_KEEPERS, Vec::new()), None, "this process does not have to stay");
+        let why = of(MAX_KEEPERS, vec![one]).expect("refused");
+        assert!(why.contains("32 former processes") && why.contains("aaaa in m") && why.contains("drain"), "{why}");
+        let unresumed = Outlook { not_resumed: vec!["shard".to_owned()], ..Outlook::default() };
+        assert!(objection(&unresumed).is_some_and(|why| why.contains("shard") && why.contains("smacks")));
     }
 }
