@@ -19,6 +19,7 @@ use super::super::messages;
 use super::super::pending::Pending;
 use super::super::settings::BridgeSettings;
 use super::super::xmpp_connections::XmppConnectionSettings;
+use crate::channel::keeper::KeeperNumber;
 use crate::channel::{ChannelCounters, ClientMessage, Registry};
 use crate::colibri::bridge::{ColibriBridge, Output, RelaySettings};
 use crate::colibri::elements::ConferenceModify;
@@ -246,7 +247,7 @@ pub fn written(now: Instant) -> Vec<u8> {
     let parts = Parts {
         colibri: colibri.export(now).expect("it is written"),
         certificate: clients.certificate(),
-        clients: clients.state(),
+        clients: clients.state(KeeperNumber(0)),
         xmpp: serde_json::from_value(xmpp).expect("connections"),
         life: Lifecycle::new(settings.shutdown, true).state(),
         started: Duration::from_secs(1_700_000_000),
@@ -255,6 +256,7 @@ pub fn written(now: Instant) -> Vec<u8> {
         channel_counters: clients.channel_counts(),
         worker_counters: vec![vec![3; 8]; WORKERS],
         pending: Pending::new([(1, command)].into_iter()),
+        keepers: Vec::new(),
     };
     BridgeState::write(now, &parts).expect("it is written").as_bytes().to_vec()
 }
@@ -264,7 +266,7 @@ pub fn written(now: Instant) -> Vec<u8> {
 pub fn take_over(now: Instant, state: Vec<u8>) -> Result<(), HandoverError> {
     let settings = settings();
     let state = BridgeState::from_bytes(state);
-    let takeover = Takeover::new(now, &settings, WORKERS, &state)?;
+    let takeover = Takeover::new(now, &settings, WORKERS, (&state, Vec::new()))?;
     let _ = takeover.sessions(&settings);
     let transport = LocalTransport {
         local_addresses: settings.local_addresses.clone(),
@@ -278,11 +280,12 @@ pub fn take_over(now: Instant, state: Vec<u8>) -> Result<(), HandoverError> {
     };
     let capacity = Capacity::default();
     let colibri = takeover.colibri(now, &settings, transport, WORKERS, capacity).expect("it was looked through");
-    let clients = takeover.clients(now, Registry::default(), Arc::default(), &colibri).expect("it was looked through");
+    let lines = takeover.keepers().expect("it was looked through").1;
+    let clients = takeover.clients(now, (Registry::default(), Arc::default()), &colibri, &lines).expect("it was looked through");
     let parts = takeover.parts.clone();
-    let again = Parts { colibri: colibri.export(now).expect("it is written again"), clients: clients.state(), ..parts };
+    let again = Parts { colibri: colibri.export(now).expect("it is written again"), clients: clients.state(KeeperNumber(0)), ..parts };
     let written = BridgeState::write(now, &again).expect("it is written again");
-    let read = Takeover::new(now, &settings, WORKERS, &written).expect("what was taken over can be again");
+    let read = Takeover::new(now, &settings, WORKERS, (&written, Vec::new())).expect("what was taken over can be again");
     assert!(read.parts.clients == again.clients, "something of the clients was not carried");
     let mut life = Lifecycle::new(settings.shutdown, false);
     life.take_over(again.life);
