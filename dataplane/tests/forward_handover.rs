@@ -6,7 +6,11 @@
 mod forward_call;
 #[path = "forward_handover/hostile.rs"]
 mod hostile;
+#[path = "forward_handover/meeting.rs"]
+mod meeting;
 
+#[path = "forward_control.rs"]
+mod control;
 #[path = "forward_layers.rs"]
 mod layers;
 #[path = "relay_members.rs"]

@@ -9,9 +9,12 @@ pub mod colibri;
 pub mod conference_request;
 pub mod config;
 pub mod dtls;
+mod edits;
 pub mod focus;
 pub mod forwarder;
 pub mod handover;
+pub mod handover_bridge;
+pub mod handover_media;
 pub mod ice;
 pub mod input;
 pub mod parsers;
@@ -37,6 +40,10 @@ mod faulty_relay;
 #[allow(dead_code, missing_docs, unreachable_pub)]
 #[path = "../../dataplane/tests/forward_call/mod.rs"]
 mod forward_call;
+/// The world of the data plane's own tests of states.
+#[allow(dead_code, missing_docs, unreachable_pub)]
+#[path = "../../dataplane/tests/forward_handover/meeting.rs"]
+mod meeting;
 #[allow(dead_code, missing_docs, unreachable_pub)]
 #[path = "../../dataplane/tests/relay_call/mod.rs"]
 mod relay_call;

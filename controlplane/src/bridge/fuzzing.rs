@@ -1,4 +1,6 @@
-//! A door for the fuzz targets and nobody else: the bridge channels of a few endpoints, without sockets.
+//! A door for the fuzz targets and nobody else: the bridge channels of a few endpoints, and the state of a whole bridge, without sockets.
+
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use crate::channel::{ChannelCounters, ChannelEvent, ClientMessage, FromRelay, Re
 use crate::colibri::bridge::RelayChannel;
 use crate::colibri::identity::{EndpointIdentity, RelayIdentity};
 use crate::transport::{Certificate, DtlsError};
+
+pub use whole::{take_over, written};
 
 /// Clients with open WebSockets, and their names.
 pub struct Channels(Clients, BTreeMap<u32, String>);

@@ -26,3 +26,28 @@ impl Pending {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use ringbridge_dataplane::ids::{ConferenceId, EndpointId};
+
+    use super::*;
+    use crate::carried;
+
+    /// From all over the list of commands: each is read as what it was.
+    #[test]
+    fn commands_that_wait_are_what_they_were() {
+        let (now, endpoint, conference) = (Instant::now(), EndpointId(7), ConferenceId(3));
+        let commands = [
+            Command::ExpireConference { conference },
+            Command::SetForceMute { endpoint, audio: true, video: false },
+            Command::ExpireEndpoint { endpoint },
+            Command::SetUnsignalled { endpoint, sources: vec!["a-v0".to_owned()] },
+        ];
+        let pending = Pending::new(commands.into_iter().enumerate());
+        let written = carried::write(now, &pending).expect("it is written");
+        assert_eq!(carried::read::<Pending>(now, &written), Ok(pending));
+    }
+}

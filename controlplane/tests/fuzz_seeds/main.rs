@@ -17,6 +17,8 @@ mod conference_request;
 mod config;
 #[path = "../../../fuzz/src/dtls.rs"]
 mod dtls;
+#[path = "../../../fuzz/src/edits.rs"]
+mod edits;
 #[path = "../../../dataplane/tests/faulty_relay/mod.rs"]
 mod faulty_relay;
 #[path = "../../../fuzz/src/focus.rs"]
@@ -29,6 +31,10 @@ mod forward_call;
 mod forwarder;
 #[path = "../../../fuzz/src/handover.rs"]
 mod handover;
+#[path = "../../../fuzz/src/handover_bridge.rs"]
+mod handover_bridge;
+#[path = "../../../fuzz/src/handover_media.rs"]
+mod handover_media;
 mod handover_seeds;
 #[path = "../../../fuzz/src/ice.rs"]
 mod ice;
@@ -36,6 +42,8 @@ mod ice;
 #[allow(dead_code)]
 mod input;
 mod make;
+#[path = "../../../dataplane/tests/forward_handover/meeting.rs"]
+mod meeting;
 #[path = "../../../fuzz/src/parsers.rs"]
 mod parsers;
 #[path = "../../../fuzz/src/public_address.rs"]
@@ -170,6 +178,8 @@ targets!(
     channel,
     colibri,
     handover,
+    handover_bridge,
+    handover_media,
     focus,
     services,
     conference_request,

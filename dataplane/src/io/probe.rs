@@ -52,7 +52,7 @@ const SIZE: usize = 1200;
 const MARGIN: f64 = 1.05;
 
 /// Turns a choice into a backend. `Auto` tries io_uring on a loopback socket and, when it works, measures both for 50 ms each; then,
-/// unless `extras` says how long, whether datagrams are to wait for each other, in 60 ms. An error when io_uring is asked for and does
+/// unless `extras` says how long, whether datagrams are to wait for each other, in 36 ms. An error when io_uring is asked for and does
 /// not work.
 pub fn probe(choice: IoChoice, extras: IoExtras) -> Result<Probed, IoError> {
     let Probed { backend, reason, coalesce } = probe_backend(choice)?;
@@ -182,7 +182,7 @@ mod tests {
     fn auto_decides_quickly_and_says_why() {
         let start = Instant::now();
         let probed = probe(IoChoice::Auto, IoExtras::default()).unwrap();
-        // 180 ms by its bounds; what the host does meanwhile comes on top of it, so the least of some counts.
+        // 156 ms by its bounds; what the host does meanwhile comes on top of it, so the least of some counts.
         let least = (0..5).map(|_| {
             let start = Instant::now();
             probe(IoChoice::Auto, IoExtras::default()).unwrap();

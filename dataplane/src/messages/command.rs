@@ -25,15 +25,6 @@ pub enum Command {
         /// The one that ends.
         conference: ConferenceId,
     },
-    /// Opens sockets for one endpoint alone, before it is created: its ICE uses only them. They are closed when it expires or is
-    /// refused, which it is when one of them cannot be opened.
-    #[serde(skip)]
-    OpenSockets {
-        /// The endpoint that is created next.
-        endpoint: EndpointId,
-        /// Bound, one for each local address; [`crate::io::RelayPorts`] makes them.
-        sockets: Vec<HandedSocket>,
-    },
     /// Adds an endpoint, or is answered by [`super::Event::EndpointRefused`].
     CreateEndpoint(Box<NewEndpoint>),
     /// Adds an endpoint of the conference that lives on another worker: its media comes from there, opened. Which
@@ -199,6 +190,16 @@ pub enum Command {
     },
     /// Ends the worker's loop after what is queued before it.
     Shutdown,
+    /// Opens sockets for one endpoint alone, before it is created: its ICE uses only them. They are closed when it expires or is
+    /// refused, which it is when one of them cannot be opened.
+    // The last one: serde numbers those that it reads without the skipped ones, and those that it writes with them.
+    #[serde(skip)]
+    OpenSockets {
+        /// The endpoint that is created next.
+        endpoint: EndpointId,
+        /// Bound, one for each local address; [`crate::io::RelayPorts`] makes them.
+        sockets: Vec<HandedSocket>,
+    },
 }
 
 impl Command {

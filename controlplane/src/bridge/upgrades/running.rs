@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringbridge_dataplane::Dataplane;
 use ringbridge_dataplane::handover::Suspended;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::descriptors::Descriptors;
@@ -39,6 +40,7 @@ pub(in crate::bridge) struct Running {
     handover: Handover,
     /// Duplicates.
     listening: Inherited,
+    held: watch::Sender<bool>,
     notifier: Option<Notifier>,
     counters: Arc<UpgradeCounters>,
     /// What stays in this process after it was handed over: the end of data channels.
@@ -58,6 +60,7 @@ impl Running {
             media: Media::Running(dataplane),
             handover,
             listening: listening.duplicate()?,
+            held: listening.held.clone(),
             notifier: Notifier::from_environment(),
             counters,
             keeping: None,
@@ -162,6 +165,7 @@ impl Calls for Running {
 
     async fn freeze(&mut self) -> Result<Load, String> {
         self.frozen.store(true, Ordering::Release);
+        self.held.send_replace(true);
         self.handover.freeze().await.map_err(|error| error.to_string())?;
         self.suspend().await?;
         let (media, mut descriptors) = self.export().await?;
@@ -199,6 +203,7 @@ impl Calls for Running {
             Media::Suspended(suspended) => Media::Running(suspended.resume()),
             other => other,
         };
+        self.held.send_replace(false);
         if let Err(error) = self.handover.resume().await {
             tracing::error!(%error, "the bridge does not go on after an upgrade that was given up");
         }
