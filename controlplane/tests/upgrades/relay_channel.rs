@@ -88,7 +88,9 @@ async fn the_data_channel_between_two_bridges_goes_on() {
     let bridge = Bridge::start(&server, 1);
     let mut service = Service::start(&server, "relay", &more).await;
     let end = Instant::now() + WAIT;
-    while !http::get(bridge.rest, "/about/health").await.starts_with("HTTP/1.1 200") {
+    while tokio::net::TcpStream::connect(bridge.rest).await.is_err()
+        || !http::get(bridge.rest, "/about/health").await.starts_with("HTTP/1.1 200")
+    {
         assert!(Instant::now() < end, "healthy in time");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
