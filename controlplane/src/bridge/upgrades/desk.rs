@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::running::{Running, names, objection};
-use crate::bridge::handover::Handover;
+use crate::bridge::handover::Outlook;
 use crate::upgrade::{Failure, Hello, Limits, Outcome, Predecessor, Program, hand_over};
 
 /// Questions about upgrades that may wait.
@@ -109,7 +109,7 @@ impl Desk {
             tokio::select! {
                 _ = async { stop.wait_for(|stop| *stop).await.is_ok() } => return (self.running, None),
                 Some(reply) = self.questions.recv() => {
-                    drop(reply.send(tell(self.page.clone(), self.objection.as_deref(), &self.running.handover()).await));
+                    drop(reply.send(tell(self.page.clone(), self.objection.as_deref(), self.running.outlook()).await));
                 }
                 drop_data_channels = self.asking.next() => {
                     self.running.set_drop_data_channels(drop_data_channels);
@@ -185,15 +185,15 @@ impl Desk {
 }
 
 /// The page, with what would be handed over now.
-async fn tell(mut page: Page, never: Option<&str>, handover: &Handover) -> Value {
-    match handover.outlook().await {
+async fn tell(mut page: Page, never: Option<&str>, outlook: impl Future<Output = Result<Outlook, String>>) -> Value {
+    match outlook.await {
         Ok(outlook) => {
             (page.conferences, page.endpoints) = (outlook.conferences, outlook.endpoints);
             page.objection = never.map(str::to_owned).or_else(|| objection(&outlook));
             (page.data_channels, page.data_channels_of) = (outlook.data_channels.len(), names(&outlook.data_channels));
             page.handshakes = outlook.handshakes.len();
         }
-        Err(why) => page.objection = Some(why.to_string()),
+        Err(why) => page.objection = Some(why),
     }
     json!(page)
 }

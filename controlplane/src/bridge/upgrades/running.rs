@@ -14,7 +14,7 @@ use super::history::{Loss, UpgradeCounters};
 use super::listening::{Inherited, Listening};
 use crate::bridge::handover::{Affected, Handover, Outlook};
 use crate::notify::Notifier;
-use crate::upgrade::{Calls, Load, PartName, StateParts};
+use crate::upgrade::{Beside, BesideLoad, Calls, Load, PartName, StateParts};
 
 /// How long handshakes under way are waited for.
 const HANDSHAKES: Duration = Duration::from_secs(2);
@@ -35,6 +35,8 @@ enum Media {
 pub(in crate::bridge) struct Running {
     media: Media,
     handover: Handover,
+    /// The focus in the same process, if there is one.
+    beside: Option<Beside>,
     /// Duplicates.
     listening: Inherited,
     notifier: Option<Notifier>,
@@ -55,12 +57,30 @@ impl Running {
         Ok(Self {
             media: Media::Running(dataplane),
             handover,
+            beside: None,
             listening: listening.duplicate()?,
             notifier: Notifier::from_environment(),
             counters,
             drop_data_channels: false,
             frozen: Arc::default(),
         })
+    }
+
+    /// With something that goes along in an upgrade.
+    pub fn beside(self, beside: Option<Beside>) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// What would be carried now, and what not, of all there is.
+    pub fn outlook(&self) -> impl Future<Output = Result<Outlook, String>> + Send + use<> {
+        let (handover, beside) = (self.handover.clone(), self.beside.clone());
+        async move {
+            let mut outlook = handover.outlook().await.map_err(|error| error.to_string())?;
+            if let Some(beside) = beside {
+                outlook.not_resumed.extend(beside.quiesce(false).await?);
+            }
+            Ok(outlook)
+        }
     }
 
     /// Whether bridge channels over SCTP may be lost.
@@ -71,11 +91,6 @@ impl Running {
     /// True while it must not be left alone.
     pub fn frozen(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.frozen)
-    }
-
-    /// A way to ask what would be handed over.
-    pub fn handover(&self) -> Handover {
-        self.handover.clone()
     }
 
     /// What became of upgrades.
@@ -136,7 +151,7 @@ pub(super) fn names(affected: &[Affected]) -> String {
 pub(super) fn objection(outlook: &Outlook) -> Option<String> {
     (!outlook.not_resumed.is_empty()).then(|| {
         format!(
-            "the XMPP server would not keep the session of {}: the focus would see the bridge leave; enable stream management there \
+            "the XMPP server would not keep the session of {}: everybody would see it leave; enable stream management there \
              (Prosody: the module smacks), and look whether the connection is up",
             outlook.not_resumed.join(", ")
         )
@@ -155,7 +170,11 @@ fn data_channels(outlook: &Outlook) -> String {
 
 impl Calls for Running {
     async fn quiesce(&mut self) -> Result<(), String> {
-        let outlook = self.handover.quiesce(HANDSHAKES).await.map_err(|error| error.to_string())?;
+        // Together they have the time of one.
+        let focus = async { if let Some(beside) = &self.beside { beside.quiesce(true).await } else { Ok(Vec::new()) } };
+        let (outlook, not_resumed) = tokio::join!(self.handover.quiesce(HANDSHAKES), focus);
+        let mut outlook = outlook.map_err(|error| error.to_string())?;
+        outlook.not_resumed.extend(not_resumed?);
         if let Some(why) = objection(&outlook) {
             return Err(why);
         }
@@ -167,6 +186,11 @@ impl Calls for Running {
 
     async fn freeze(&mut self) -> Result<Load, String> {
         self.frozen.store(true, Ordering::Release);
+        // First, while media still flows.
+        let focus = match &self.beside {
+            Some(beside) => Some(beside.freeze().await?),
+            None => None,
+        };
         self.handover.freeze().await.map_err(|error| error.to_string())?;
         self.suspend().await?;
         let (media, mut descriptors) = self.export().await?;
@@ -183,6 +207,7 @@ impl Calls for Running {
             media: u32::try_from(descriptors.len()).map_err(|error| error.to_string())?,
             channel: self.listening.channel.is_some(),
             pages: self.listening.pages.is_some(),
+            focus: focus.as_ref().map_or(0, |load| u32::try_from(load.descriptors.len()).unwrap_or(u32::MAX)),
             history: counters.history(),
         };
         for listener in [&self.listening.channel, &self.listening.pages].into_iter().flatten() {
@@ -193,6 +218,10 @@ impl Calls for Running {
         parts.insert(PartName::Control, 0, Zeroizing::new(control.as_bytes().to_vec()));
         let roles = postcard::to_allocvec(&roles).map_err(|error| error.to_string())?;
         parts.insert(PartName::Descriptors, 0, Zeroizing::new(roles));
+        if let Some(BesideLoad { state, descriptors: further }) = focus {
+            parts.insert(PartName::Focus, 0, state);
+            descriptors.extend(further);
+        }
         Ok(Load { parts, descriptors })
     }
 
@@ -204,12 +233,22 @@ impl Calls for Running {
         if let Err(error) = self.handover.resume().await {
             tracing::error!(%error, "the bridge does not go on after an upgrade that was given up");
         }
+        if let Some(beside) = &self.beside
+            && let Err(error) = beside.resume().await
+        {
+            tracing::error!(%error, "the focus does not go on after an upgrade that was given up");
+        }
         self.frozen.store(false, Ordering::Release);
     }
 
     async fn retire(&mut self, successor: u32) {
         if let Err(error) = self.handover.commit().await {
             tracing::debug!(%error, "the bridge had ended already");
+        }
+        if let Some(beside) = &self.beside
+            && let Err(error) = beside.commit().await
+        {
+            tracing::debug!(%error, "the focus had ended already");
         }
         let media = std::mem::replace(&mut self.media, Media::Gone);
         let notifier = self.notifier.take();
