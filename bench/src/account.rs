@@ -17,6 +17,8 @@ pub struct Traffic {
     pub arrived: u64,
     /// Datagrams that the kernel dropped since the generator was too slow to read them.
     pub overflowed: u64,
+    /// Datagrams other than media that clients sent.
+    pub others: u64,
 }
 
 impl Traffic {
@@ -27,6 +29,7 @@ impl Traffic {
             refused: self.refused - before.refused,
             arrived: self.arrived - before.arrived,
             overflowed: self.overflowed.saturating_sub(before.overflowed),
+            others: self.others - before.others,
         }
     }
 }
@@ -42,11 +45,11 @@ pub struct Account {
     pub generator_lost: u64,
     /// Those that the bridge dropped or left out, by its own reasons. What was lost before the receivers were known counts for each.
     pub left_out: BTreeMap<&'static str, u64>,
-    /// Those that nobody counted: 0, or somebody loses packets without saying so.
+    /// Those that nobody counted: more than 0, and somebody loses packets without saying so. It may be less by `counted_beyond`.
     pub unaccounted: i64,
-    /// Whether the kernel dropped datagrams for want of room, among which may have been others than media: then the account is
-    /// not exact.
-    pub overflowed: bool,
+    /// What the kernel dropped for want of room is counted as media; so many packets at most were not: clients' checks of their
+    /// connections, once per receiver, and whatever else came to the generator.
+    pub counted_beyond: u64,
 }
 
 impl Account {
@@ -60,19 +63,20 @@ impl Account {
         let arrived = traffic.arrived.saturating_sub(own.repeated);
         let generator_lost = traffic.refused * fan_out + traffic.overflowed;
         let known = arrived + generator_lost + left_out.values().sum::<u64>();
+        let full = own.lost_before.get("socket_overflow").copied().unwrap_or(0);
         Self {
             expected,
             arrived,
             generator_lost,
             unaccounted: expected as i64 - known as i64,
-            overflowed: traffic.overflowed > 0 || own.lost_before.contains_key("socket_overflow"),
+            counted_beyond: full.min(traffic.others) * fan_out + traffic.overflowed,
             left_out,
         }
     }
 
     /// Whether every packet was accounted for.
     pub fn is_whole(&self) -> bool {
-        self.unaccounted == 0 || self.overflowed
+        self.unaccounted <= 0 && self.unaccounted.unsigned_abs() <= self.counted_beyond
     }
 }
 
@@ -82,7 +86,7 @@ mod tests {
 
     #[test]
     fn every_packet_is_somewhere() {
-        let traffic = Traffic { sent: 10, refused: 1, arrived: 13, overflowed: 0 };
+        let traffic = Traffic { sent: 10, refused: 1, arrived: 13, overflowed: 0, others: 3 };
         let own = OwnCounters {
             left_out: BTreeMap::from([("not_connected", 1), ("shed", 2)]),
             lost_before: BTreeMap::from([("srtp_auth", 1)]),
@@ -93,7 +97,22 @@ mod tests {
         assert_eq!((account.expected, account.arrived, account.generator_lost), (20, 11, 2));
         assert_eq!(account.left_out, BTreeMap::from([("not_connected", 1), ("shed", 2), ("srtp_auth", 2)]));
         assert_eq!((account.unaccounted, account.is_whole()), (2, false));
-        let lost = Traffic { overflowed: 2, ..traffic };
-        assert!(Account::of(lost, 2, &own).is_whole());
+    }
+
+    #[test]
+    fn what_overflows_hides_no_packet_that_nobody_counted() {
+        let whole = |arrived, full, overflowed| {
+            let traffic = Traffic { sent: 100, refused: 0, arrived, overflowed, others: 5 };
+            let lost_before = BTreeMap::from([("socket_overflow", full)]);
+            let account = Account::of(traffic, 4, &OwnCounters { lost_before, ..OwnCounters::default() });
+            (account.is_whole(), account.unaccounted, account.counted_beyond)
+        };
+        assert_eq!(whole(360, 10, 0), (true, 0, 20));
+        assert_eq!(whole(368, 10, 0), (true, -8, 20), "two of the ten were checks of connections");
+        assert_eq!(whole(352, 10, 0), (false, 8, 20), "two packets are nowhere, whatever overflowed");
+        assert_eq!(whole(384, 10, 0), (false, -24, 20), "clients sent five others, not six");
+        assert_eq!(whole(400, 2, 0), (true, -8, 8), "no more than overflowed");
+        assert_eq!(whole(393, 0, 10), (true, -3, 10), "three of the ten that came to the generator were others");
+        assert_eq!(whole(389, 0, 10), (false, 1, 10));
     }
 }

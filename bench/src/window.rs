@@ -9,8 +9,9 @@ use crate::subject::{OwnCounters, Subject, SubjectError};
 
 /// Before counting starts: caches fill, keyframes come.
 pub const WARM_UP: Duration = Duration::from_millis(500);
-/// Nothing comes for so long once all has come.
-const DRAIN: Duration = Duration::from_millis(50);
+/// Nothing comes, and nothing is left out, for so long once all is over: a bridge at its limit works off what waits in its sockets without
+/// that anything of it arrives, and the kernel says how much it dropped only with the next datagram.
+const DRAIN: Duration = Duration::from_millis(200);
 /// The longest that a subject may take to deliver what it has.
 const DRAIN_MOST: Duration = Duration::from_secs(2);
 /// How often a subject is polled while media flows.
@@ -106,7 +107,7 @@ pub fn run_after(
     duration: Duration,
     mut idle: impl FnMut(Instant) -> Result<(), SubjectError>,
 ) -> Result<Window, SubjectError> {
-    let begin = (subject.counters(), world.traffic());
+    let begin = (subject.counters_at_rest(), world.traffic());
     world.play();
     spin(world, subject, warm_up, &mut idle)?;
     world.reset();
@@ -122,7 +123,7 @@ pub fn run_after(
     drain(world, subject, &mut idle)?;
     let (counters, traffic) = begin;
     let account = subject
-        .counters()
+        .counters_at_rest()
         .zip(counters)
         .map(|(now, before)| Account::of(world.traffic().since(traffic), world.fan_out(), &now.since(&before)));
     Ok(Window { elapsed, measured, expected, cpu, control, own, account })
@@ -134,13 +135,18 @@ pub(crate) fn drain(
     subject: &mut dyn Subject,
     idle: &mut impl FnMut(Instant) -> Result<(), SubjectError>,
 ) -> Result<(), SubjectError> {
-    let (paused, mut arrived) = (Instant::now(), world.traffic().arrived);
+    let fate = |world: &World, subject: &dyn Subject| {
+        let own = subject.counters_at_rest().map(|own| (own.left_out, own.lost_before));
+        (world.traffic().arrived, own)
+    };
+    let (paused, mut before) = (Instant::now(), fate(world, subject));
     loop {
         spin(world, subject, DRAIN, idle)?;
-        let before = std::mem::replace(&mut arrived, world.traffic().arrived);
-        if arrived == before || paused.elapsed() > DRAIN_MOST {
+        let now = fate(world, subject);
+        if now == before || paused.elapsed() > DRAIN_MOST {
             return Ok(());
         }
+        before = now;
     }
 }
 

@@ -231,6 +231,7 @@ impl Dataplane {
             sockets.push(set);
         }
         let steering = steer(&config, &sockets);
+        let coalesce = probed.coalesce;
         let dataplane = Self::build(&config, probed, sockets, port, steering, Vec::new())?;
         tracing::info!(
             workers = config.workers,
@@ -238,7 +239,7 @@ impl Dataplane {
             addresses = ?dataplane.local_addresses,
             backend = dataplane.backend.0,
             reason = %dataplane.backend.1,
-            coalesce_micros = config.limits.extras.coalesce,
+            coalesce_micros = coalesce,
             steering = dataplane.is_steered(),
             "dataplane started"
         );
@@ -306,6 +307,7 @@ impl Dataplane {
                 core: config.cores.get(index).copied(),
                 backend: probed.backend,
                 limits: config.limits,
+                coalesce: Duration::from_micros(probed.coalesce.into()),
                 sockets,
                 control,
                 peers,
@@ -342,7 +344,7 @@ impl Dataplane {
             (IoChoice::Auto, Some(_)) => IoChoice::Uring,
             (io, _) => io,
         };
-        Ok(probe(io)?)
+        Ok(probe(io, config.limits.extras)?)
     }
 
     /// Asks every worker to suspend itself.
@@ -474,6 +476,7 @@ struct WorkerStart {
     core: Option<usize>,
     backend: Backend,
     limits: IoLimits,
+    coalesce: Duration,
     sockets: Vec<UdpSocket>,
     control: ControlLink,
     peers: Peers,
@@ -514,8 +517,7 @@ impl WorkerStart {
                 }
             }
         };
-        let coalesce = Duration::from_micros(self.limits.extras.coalesce.into());
-        let worker = Worker::new(engine, self.control, self.limits.batch, coalesce);
+        let worker = Worker::new(engine, self.control, self.limits.batch, self.coalesce);
         let (sockets, limits, stats) = (self.sockets, self.limits, self.stats);
         let gro = taken.as_ref().map(|taken| taken.gro);
         let serving = Serving { worker, taken, ready: self.ready, stop: self.stop, suspension: self.suspension };

@@ -122,13 +122,15 @@ impl Dataplane {
         }
     }
 
-    /// Decides which I/O backend [`Self::start_from`] takes. What measures takes a tenth of a second, and so belongs before the moment
-    /// at which the other process stops.
+    /// Decides which I/O backend [`Self::start_from`] takes, and whether datagrams wait for each other. What measures takes two tenths of
+    /// a second, and so belongs before the moment at which the other process stops.
     pub fn choose_backend(config: &mut DataplaneConfig) -> Result<(), StartError> {
-        config.io = match Self::probe(config)?.backend {
+        let probed = Self::probe(config)?;
+        config.io = match probed.backend {
             Backend::Uring => IoChoice::Uring,
             Backend::Mmsg => IoChoice::Mmsg,
         };
+        config.limits.extras.coalesce = Some(probed.coalesce);
         Ok(())
     }
 

@@ -124,6 +124,10 @@ counters! {
     DropSrtcpAuth = "dropped", "srtcp_auth";
     /// SRTCP seen before, or older than the replay window.
     DropSrtcpReplay = "dropped", "srtcp_replay";
+    /// RTP that came before, on its own SSRC or repeated on another one.
+    DropDuplicate = "dropped", "duplicate";
+    /// RTP so much older than the newest of its encoding that it has no place any more.
+    DropTooOld = "dropped", "too_old";
     /// RTP of an SSRC that no signalled source has.
     DropUnknownSsrc = "dropped", "unknown_ssrc";
     /// RTP by a relay, of an SSRC that belongs to somebody who is not behind it: a loop among bridges, or forged.

@@ -44,7 +44,7 @@ fn busily<T: PacketIo>(new: Constructor<T>) {
 #[test]
 fn a_wait_may_poll_the_card() {
     busily(Mmsg::new);
-    match probe(IoChoice::Uring) {
+    match probe(IoChoice::Uring, IoExtras::default()) {
         Ok(_) => busily(Uring::new),
         Err(error) => eprintln!("skipped in part: {error}"),
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringbridge_dataplane::io::{
-    EventFd, Flush, IoChoice, IoError, IoLimits, Mmsg, PacketIo, PacketSink, RelayPorts, SocketOptions, SocketPool,
-    Uring, bind_sockets, probe,
+    EventFd, Flush, IoChoice, IoError, IoExtras, IoLimits, Mmsg, PacketIo, PacketSink, RelayPorts, SocketOptions,
+    SocketPool, Uring, bind_sockets, probe,
 };
 use ringbridge_dataplane::stats::WorkerStats;
 
@@ -109,7 +109,7 @@ fn mmsg() {
 
 #[test]
 fn uring() {
-    match probe(IoChoice::Uring) {
+    match probe(IoChoice::Uring, IoExtras::default()) {
         Ok(_) => steady_state_allocates_nothing(Uring::new),
         Err(error) => eprintln!("skipped: {error}"),
     }

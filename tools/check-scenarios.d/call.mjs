@@ -112,6 +112,8 @@ export function watchPictures(participants) {
     }
   };
   const all = Promise.all(participants.map(watch));
+  // Whoever does not wait for it has something worse to report.
+  all.catch(() => {});
   return { pairs, stop: async () => { state.watching = false; await all; return pairs; } };
 }
 

@@ -13,7 +13,7 @@ const client = {
 
 /** Debian packages by the program that shows that they are there. */
 const programs = {
-  prosody: '/usr/bin/prosody', chromium: '/usr/bin/chromium', faketime: '/usr/bin/faketime', nftables: '/usr/sbin/nft', heaptrack: '/usr/bin/heaptrack',
+  prosody: '/usr/bin/prosody', chromium: '/usr/bin/chromium', faketime: '/usr/bin/faketime', nftables: '/usr/sbin/nft', heaptrack: '/usr/bin/heaptrack', tcpdump: '/usr/bin/tcpdump',
   'firefox-esr': process.env.FIREFOX ?? '/usr/bin/firefox-esr',
 };
 

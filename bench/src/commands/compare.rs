@@ -107,7 +107,8 @@ impl Report {
 /// Runs it; false when a payload that ringbridge forwarded was wrong.
 pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
     cores::all();
-    let backend = ringbridge_dataplane::io::probe(IoChoice::Auto)?.backend;
+    let backend =
+        ringbridge_dataplane::io::probe(IoChoice::Auto, IoExtras { coalesce: Some(0), ..IoExtras::default() })?.backend;
     cores::pin(&[args.cores.generator_core])?;
     match args.scenario {
         None => {}
@@ -156,11 +157,11 @@ pub fn run(args: &CompareArgs) -> Result<bool, SubjectError> {
 /// Both of ringbridge's backends and the other forwarders beside the bare loops.
 fn compare_rooms(args: &CompareArgs) -> Result<bool, SubjectError> {
     let mut contestants = vec![("mmsg", Contestant::ringbridge(IoChoice::Mmsg, &[args.cores.core]))];
-    if ringbridge_dataplane::io::probe(IoChoice::Uring).is_ok() {
+    if ringbridge_dataplane::io::probe(IoChoice::Uring, IoExtras::default()).is_ok() {
         contestants.push(("uring", Contestant::ringbridge(IoChoice::Uring, &[args.cores.core])));
     }
     // What every packet costs that is handled as soon as it comes.
-    let waiting = IoLimits { extras: IoExtras { coalesce: 150, ..IoExtras::default() }, ..IoLimits::default() };
+    let waiting = IoLimits { extras: IoExtras { coalesce: Some(150), ..IoExtras::default() }, ..IoLimits::default() };
     let options =
         Options { io: IoChoice::Mmsg, cores: vec![args.cores.core], limits: waiting, last_n: Limit::Unlimited };
     contestants.push(("mmsg, coalesce=150", Contestant::Ringbridge(options)));

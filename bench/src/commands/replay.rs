@@ -283,8 +283,11 @@ impl Report {
         row("resident memory", format!("{:.1} MiB", self.resident as f64 / f64::from(1 << 20)));
         row("dropped by the bridge", format!("{:?}", self.dropped));
         if let Some(account) = &self.account {
-            let Account { expected, arrived, generator_lost, left_out, unaccounted, .. } = account;
-            let inexact = if account.overflowed { "; not exact, since sockets were full" } else { "" };
+            let Account { expected, arrived, generator_lost, left_out, unaccounted, counted_beyond } = account;
+            let inexact = match counted_beyond {
+                0 => String::new(),
+                most => format!("; sockets were full, and of what they dropped up to {most} were no media"),
+            };
             let fate =
                 format!("{expected} to all receivers: {arrived} arrived, {generator_lost} lost by the generator");
             row("every packet", format!("{fate}, left out {left_out:?}, unaccounted {unaccounted}{inexact}"));

@@ -73,8 +73,8 @@ fn groups(busy_poll: u32) -> Vec<Group> {
     let extras = |extras| IoLimits { extras, ..usual };
     let no_offload = ("no-offload", IoLimits { offload: false, ..usual });
     // Both far from what is measured at start, which is the backend's usual way.
-    let some = ("coalesce=150", extras(IoExtras { coalesce: 150, ..none }));
-    let later = ("coalesce=500", extras(IoExtras { coalesce: 500, ..none }));
+    let some = ("coalesce=150", extras(IoExtras { coalesce: Some(150), ..none }));
+    let later = ("coalesce=500", extras(IoExtras { coalesce: Some(500), ..none }));
     let busy_poll = ("busy-poll", extras(IoExtras { busy_poll, ..none }));
     let zero_copy = ("zero-copy", extras(IoExtras { zero_copy: true, ..none }));
     let sqpoll = ("sqpoll", extras(IoExtras { sqpoll: true, ..none }));

@@ -443,6 +443,7 @@ impl World {
         let client = &mut self.clients[id];
         client.handle_timeout(now, &self.certificate);
         while let Some((to, datagram)) = client.poll_transmit() {
+            self.traffic.others += 1;
             self.socket.send(*client.address.ip(), to, &datagram)?;
         }
         let next = client.poll_timeout().map(|at| at.max(now + TIMERS));

@@ -239,25 +239,7 @@ impl Subject for InProcess {
     }
 
     fn counters(&self) -> Option<OwnCounters> {
-        let mut own = OwnCounters::default();
-        for stats in &self.stats {
-            own.forwarded += stats.get(Counter::PacketsForwarded);
-            own.syscalls += stats.get(Counter::Syscalls);
-            own.repeated += stats.get(Counter::Retransmissions) + stats.get(Counter::ProbePackets);
-            for counter in Counter::ALL {
-                let packets = stats.get(*counter);
-                let of_media = match fate(*counter) {
-                    Some(Fate::Receiver) => Some(&mut own.left_out),
-                    Some(Fate::All) => Some(&mut own.lost_before),
-                    None => None,
-                };
-                let dropped = (counter.metric() == "dropped").then_some(&mut own.dropped);
-                for sum in [of_media, dropped].into_iter().flatten().filter(|_| packets > 0) {
-                    *sum.entry(counter.reason()).or_default() += packets;
-                }
-            }
-        }
-        Some(own)
+        Some(own_counters(|counter| self.stats.iter().map(|stats| stats.get(counter)).sum()))
     }
 
     fn resident(&self) -> Result<u64, SubjectError> {
@@ -267,6 +249,29 @@ impl Subject for InProcess {
     fn translates(&self) -> bool {
         true
     }
+}
+
+/// What the counters of ringbridge's workers say together.
+pub(super) fn own_counters(get: impl Fn(Counter) -> u64) -> OwnCounters {
+    let mut own = OwnCounters {
+        forwarded: get(Counter::PacketsForwarded),
+        syscalls: get(Counter::Syscalls),
+        repeated: get(Counter::Retransmissions) + get(Counter::ProbePackets),
+        ..OwnCounters::default()
+    };
+    for counter in Counter::ALL {
+        let packets = get(*counter);
+        let of_media = match fate(*counter) {
+            Some(Fate::Receiver) => Some(&mut own.left_out),
+            Some(Fate::All) => Some(&mut own.lost_before),
+            None => None,
+        };
+        let dropped = (counter.metric() == "dropped").then_some(&mut own.dropped);
+        for sum in [of_media, dropped].into_iter().flatten().filter(|_| packets > 0) {
+            *sum.entry(counter.reason()).or_default() += packets;
+        }
+    }
+    own
 }
 
 /// For whom a packet of media is missing that a counter counts.
@@ -295,6 +300,7 @@ fn fate(counter: Counter) -> Option<Fate> {
         | Counter::DropRtpMalformed
         | Counter::DropSrtpAuth
         | Counter::DropSrtpReplay
+        | Counter::DropTooOld
         | Counter::DropUnknownSsrc
         | Counter::DropUnknownPayloadType
         | Counter::DropForceMuted

@@ -4,6 +4,7 @@
 pub mod bare;
 pub mod in_process;
 pub mod linked;
+mod pages;
 pub mod peer;
 mod sealed;
 pub mod whole;
@@ -102,8 +103,12 @@ pub trait Subject {
     fn control_cpu(&self) -> Result<Option<CpuTime>, SubjectError> {
         Ok(None)
     }
-    /// Its own counters, if it has some.
+    /// Its own counters, if it has some that can be read while media flows.
     fn counters(&self) -> Option<OwnCounters>;
+    /// The same between two windows, when it may take some milliseconds.
+    fn counters_at_rest(&self) -> Option<OwnCounters> {
+        self.counters()
+    }
     /// Resident memory of the process that it runs in, bytes.
     fn resident(&self) -> Result<u64, SubjectError>;
     /// Whether receivers get the payload types that they negotiated, so that the check can insist.

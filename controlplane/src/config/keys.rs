@@ -325,7 +325,8 @@ pub const KEYS: &[Key] = &[
         Kind::IoOptions,
         "",
         "Optional kernel and NIC features, off by default: sqpoll, zero-copy (both io_uring), busy-poll=MICROSECONDS; and \
-         coalesce=MICROSECONDS, for how long packets of many conferences wait for each other at most (0, the default: off)",
+         coalesce=MICROSECONDS, for how long packets of many conferences wait for each other at most (0: off; the default is \
+         measured at start with --io auto, and nearly always 0)",
     ),
     key(
         "bridge.websocket.enabled",

@@ -16,6 +16,9 @@ use super::visitor_nodes::{self, RawNode};
 use super::{docker, jicofo, mappings, properties, values};
 use crate::host::{self, AddressFilter};
 
+/// Variables of ours that stand for no key: the name of the file, and what the unit starts.
+const OTHER_VARIABLES: [&str; 2] = ["RINGBRIDGE_CONFIG", "RINGBRIDGE_PARTS"];
+
 /// A value as text, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raw {
@@ -79,7 +82,7 @@ impl Layers {
     /// are left alone: orchestrators make variables from the names of services.
     pub fn check_environment(names: impl IntoIterator<Item = String>) -> Vec<ConfigError> {
         let known: Vec<String> =
-            KEYS.iter().map(Key::variable).chain(std::iter::once("RINGBRIDGE_CONFIG".to_owned())).collect();
+            KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.iter().map(|&name| name.to_owned())).collect();
         let misspelt = |name: String| {
             let nearest = known.iter().min_by_key(|variable| osa_distance(&name, variable))?;
             let typing_error = (1..=2).contains(&osa_distance(&name, nearest));
@@ -551,6 +554,23 @@ mod tests {
             texts[0].contains("RINGBRIDGE_PROT") && texts[0].contains("did you mean \"RINGBRIDGE_PORT\"?"),
             "{texts:?}"
         );
+    }
+
+    /// `RINGBRIDGE_PARTS` was taken for a misspelt `RINGBRIDGE_PORT`, and the service did not start.
+    #[test]
+    fn what_the_unit_sets_is_known() {
+        let unit = include_str!("../../../packaging/ringbridge.service");
+        let names: Vec<String> = unit
+            .lines()
+            .filter_map(|line| line.strip_prefix("Environment="))
+            .flat_map(str::split_whitespace)
+            .filter_map(|assignment| Some(assignment.split_once('=')?.0.to_owned()))
+            .collect();
+        for needed in OTHER_VARIABLES {
+            assert!(names.iter().any(|name| name == needed), "{needed} is not among {names:?}");
+        }
+        let errors = Layers::check_environment(names);
+        assert!(errors.is_empty(), "{errors:?}");
     }
 
     /// Files of the image's operator: read last, as the image includes them.

@@ -110,8 +110,7 @@ pub fn router(ops: Ops, more: Router) -> Router {
 
 /// Serves the pages until `shutdown`.
 pub async fn serve(listen: SocketAddr, ops: Ops, shutdown: watch::Receiver<bool>) -> Result<(), RestError> {
-    serve_on(bind(listen).await?, ops, Beside::default(), shutdown).await;
-    Ok(())
+    serve_beside(listen, ops, Beside::default(), shutdown).await
 }
 
 /// What is served beside the pages of all parts.
@@ -123,12 +122,23 @@ pub struct Beside {
     pub clients: Router,
 }
 
+/// The same beside more.
+pub async fn serve_beside(
+    listen: SocketAddr,
+    ops: Ops,
+    beside: Beside,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), RestError> {
+    serve_on(bind(listen).await?, ops, beside, shutdown).await;
+    Ok(())
+}
+
 /// Binds the socket of the pages.
 pub async fn bind(listen: SocketAddr) -> Result<TcpListener, RestError> {
     TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })
 }
 
-/// [`serve`] on a socket that is bound already, and more beside the pages.
+/// [`serve_beside`] on a socket that is bound already.
 pub async fn serve_on(listener: TcpListener, mut ops: Ops, beside: Beside, shutdown: watch::Receiver<bool>) {
     let door = Door::new(door::Name::Pages, listener);
     ops.doors.push(door.counters());

@@ -3,13 +3,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use tokio::process::Child;
 use tokio::time::sleep_until;
 
 use super::envelope::{StateParts, seal};
 use super::message::Message;
 use super::predecessor::{Action, Busy, Input, Outcome, Predecessor};
-use super::program::Program;
+use super::program::{Program, Started};
 use super::sealed::write_sealed;
 use super::wire::{Received, Wire, WireError};
 
@@ -38,7 +37,7 @@ pub trait Calls {
 /// before, with the others it has to end.
 pub async fn hand_over(machine: &mut Predecessor, program: &Program, calls: &mut impl Calls) -> Result<Outcome, Busy> {
     machine.begin(Instant::now())?;
-    let mut attempt = Attempt { child: None, wire: None, load: None };
+    let mut attempt = Attempt { started: None, wire: None, load: None };
     loop {
         while let Some(action) = machine.poll_action() {
             if let Action::Report(outcome) = action {
@@ -65,7 +64,7 @@ pub async fn hand_over(machine: &mut Predecessor, program: &Program, calls: &mut
 
 /// The new process.
 struct Attempt {
-    child: Option<Child>,
+    started: Option<Started>,
     wire: Option<Wire>,
     load: Option<Load>,
 }
@@ -81,8 +80,8 @@ impl Attempt {
         let frozen_micros = u64::try_from(frozen.as_micros()).unwrap_or(u64::MAX);
         match action {
             Action::Start => match program.start() {
-                Ok((child, wire)) => {
-                    (self.child, self.wire) = (Some(child), Some(wire));
+                Ok((started, wire)) => {
+                    (self.started, self.wire) = (Some(started), Some(wire));
                     None
                 }
                 Err(why) => Some(Input::NotStarted(why)),
@@ -108,10 +107,9 @@ impl Attempt {
             Action::Kill => {
                 self.load = None;
                 self.wire = None;
-                if let Some(mut child) = self.child.take() {
-                    let _ = child.start_kill();
-                    // It is not waited for: without the commit it does nothing.
-                    tokio::spawn(async move { child.wait().await });
+                // It is not waited for: without the commit it does nothing.
+                if let Some(started) = self.started.take() {
+                    started.kill();
                 }
                 None
             }
@@ -122,7 +120,7 @@ impl Attempt {
             Action::Retire => {
                 self.load = None;
                 // It lives on without this process.
-                let pid = self.child.take().and_then(|child| child.id()).unwrap_or_default();
+                let pid = self.started.take().map_or(0, |started| started.id());
                 calls.retire(pid).await;
                 None
             }
@@ -162,8 +160,8 @@ impl Attempt {
 impl Drop for Attempt {
     /// Whoever gives up in the middle leaves nobody behind.
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.start_kill();
+        if let Some(started) = &self.started {
+            started.kill();
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The program that takes over: this one's name and arguments again, whatever is behind the name by now.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use rustix::process::getuid;
-use tokio::process::{Child, Command};
+use ringbridge_dataplane::io::spawn_detached;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, getuid, pidfd_open, pidfd_send_signal};
 
 use super::wire::{FROM_VARIABLE, Peer, Wire, pair};
 
@@ -44,16 +47,15 @@ impl Program {
     }
 
     /// Starts it with one end of a socket, of which this is the other.
-    pub(super) fn start(&self) -> Result<(Child, Wire), String> {
+    pub(super) fn start(&self) -> Result<(Started, Wire), String> {
         let failed = |error: io::Error| format!("{}: {error}", self.path.display());
+        check_format(&self.path).map_err(failed)?;
         let (own, other) = pair().map_err(failed)?;
-        let child = self.command(other).spawn().map_err(failed)?;
-        let pid = child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .ok_or_else(|| failed(io::Error::other("it has no id")))?;
-        let wire = Wire::new(own, Peer { pid, uid: getuid().as_raw() }).map_err(failed)?;
-        Ok((child, wire))
+        let pid = spawn_detached(self.command(other)).map_err(failed)?;
+        let started = Started::new(pid).map_err(failed)?;
+        let peer = Peer { pid: started.pid.as_raw_nonzero().get(), uid: getuid().as_raw() };
+        let wire = Wire::new(own, peer).map_err(failed)?;
+        Ok((started, wire))
     }
 
     fn command(&self, stdin: OwnedFd) -> Command {
@@ -64,5 +66,52 @@ impl Program {
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(stdin));
         command
+    }
+}
+
+/// Bytes of an ELF file up to and with its architecture.
+const HEADER: usize = 20;
+
+/// Whether the kernel can execute the file. What it cannot the C library gives to the shell, as a script of any words.
+fn check_format(path: &Path) -> io::Result<()> {
+    let header = |path: &Path| {
+        let mut bytes = Vec::with_capacity(HEADER);
+        File::open(path)?.take(HEADER as u64).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let Ok(bytes) = header(path) else {
+        // One may execute what one may not read; whatever else is wrong the start will say.
+        return Ok(());
+    };
+    let own = header(Path::new("/proc/self/exe"))?;
+    // Word length and byte order, then the architecture.
+    let same = |range: Range<usize>| bytes.get(range.clone()) == own.get(range);
+    let fits = bytes.starts_with(b"#!") || bytes.starts_with(b"\x7fELF") && same(4..6) && same(18..20);
+    if fits { Ok(()) } else { Err(Errno::NOEXEC.into()) }
+}
+
+/// A process that was started, and is nobody's child.
+#[derive(Debug)]
+pub(super) struct Started {
+    pid: Pid,
+    /// Of that process, even when another has its id; none if it ended at once, which its socket says.
+    handle: Option<OwnedFd>,
+}
+
+impl Started {
+    fn new(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("it has no id"))?;
+        Ok(Self { pid, handle: pidfd_open(pid, PidfdFlags::empty()).ok() })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Ends it, if it has not ended.
+    pub fn kill(&self) {
+        if let Some(handle) = &self.handle {
+            let _ = pidfd_send_signal(handle, Signal::KILL);
+        }
     }
 }

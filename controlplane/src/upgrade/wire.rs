@@ -10,7 +10,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
 };
-use rustix::process::{getppid, getuid};
+use rustix::process::getuid;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -98,17 +98,16 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// The end that the running process gave this one, if one did: standard input, which is `/dev/null` from then on.
 pub fn inherited() -> io::Result<Option<Wire>> {
     let Some(from) = std::env::var(FROM_VARIABLE).ok().and_then(|pid| pid.parse::<i32>().ok()) else { return Ok(None) };
-    let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    if from != parent {
-        let why = format!(
-            "{FROM_VARIABLE} is {from} and the parent process is {parent}; it is not for people to set, or the parent has ended"
-        );
-        return Err(io::Error::other(why));
-    }
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    if sockopt::socket_type(&socket)? != SocketType::SEQPACKET {
+    if sockopt::socket_type(&socket) != Ok(SocketType::SEQPACKET) {
         return Err(io::Error::other(format!(
-            "{FROM_VARIABLE} is set, but standard input is not the socket of an upgrade"
+            "{FROM_VARIABLE} is set, but standard input is not the socket of an upgrade; it is not for people to set"
+        )));
+    }
+    let maker = sockopt::socket_peercred(&socket)?.pid.as_raw_nonzero().get();
+    if from != maker {
+        return Err(io::Error::other(format!(
+            "{FROM_VARIABLE} is {from}, and process {maker} made the socket; it is not for people to set"
         )));
     }
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;

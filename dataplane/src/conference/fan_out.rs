@@ -97,6 +97,13 @@ impl Conference {
                 }
             }
         }
+        if self.lossy_link {
+            for member in list.iter().flatten() {
+                if let (Some(Some(feed)), Some(last)) = (feeds.get(member.feed), last_of_picture(member)) {
+                    self.guard_last_to_relays(env, feed.source, last, sink);
+                }
+            }
+        }
         if unmapped {
             self.schedule.wake(env.now);
         }
@@ -180,10 +187,12 @@ impl Conference {
 
 /// Whether it is the last packet of a picture, at its time.
 fn ends_picture(member: &Member<'_>) -> bool {
-    match &member.task {
-        Task::Forward { packet, received } => {
-            packet.kind == MediaKind::Video && received.info.newest && packet.rtp.marker()
-        }
-        Task::Skip { .. } => false,
-    }
+    last_of_picture(member).is_some()
+}
+
+/// The encoding and the number of the last packet of a picture, at its time; none of the others.
+fn last_of_picture(member: &Member<'_>) -> Option<(u8, i64)> {
+    let Task::Forward { packet, received } = &member.task else { return None };
+    let info = &received.info;
+    (packet.kind == MediaKind::Video && info.newest && packet.rtp.marker()).then_some((info.encoding, info.sequence))
 }

@@ -160,8 +160,10 @@ impl Conference {
         let Some(sender) = self.participants.get_mut(from) else { return };
         let Some(state) = source.encoding_mut(stream.encoding) else { return };
         let arrival = state.insert(opened.sequence);
-        if matches!(arrival, Arrival::Duplicate | Arrival::Old) {
-            return;
+        match arrival {
+            Arrival::Duplicate => return env.stats.count(Counter::DropDuplicate),
+            Arrival::Old => return env.stats.count(Counter::DropTooOld),
+            _ => {}
         }
         let mut nack_due = None;
         if kind == MediaKind::Video && !muted && sender.publisher.negotiated().feedback.nack {
@@ -185,7 +187,7 @@ impl Conference {
                 return;
             }
         };
-        let Some(sequence) = state.closed(opened.sequence) else { return };
+        let Some(sequence) = state.closed(opened.sequence) else { return env.stats.count(Counter::DropTooOld) };
         if let Some(at) = nack_due {
             self.schedule.wake_participant(from, at);
         }

@@ -108,6 +108,9 @@ pub struct Conference {
     pub(super) lead: bool,
     /// A receiver here loses much.
     pub(super) lossy: bool,
+    /// A relay here lost much at some time, since this process has it.
+    #[serde(skip)]
+    pub(super) lossy_link: bool,
     /// The relays that have their transport here.
     pub(super) relays: Vec<ParticipantId>,
     /// Sources by the SSRCs that receivers know them by.
@@ -149,6 +152,7 @@ impl Conference {
             away: WorkerSet::default(),
             lead: false,
             lossy: false,
+            lossy_link: false,
             relays: Vec::new(),
             by_ssrc: HashMap::default(),
             negotiations: ConferenceNegotiations::default(),

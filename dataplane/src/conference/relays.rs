@@ -155,6 +155,22 @@ impl Conference {
         let missed = Missed { ssrc, sequence, cache, source: id, sender: sender.publisher.negotiated() };
         let mut metered = Metered::of(sink);
         pass.resend(&missed, &mut relay.receiver, &mut env.delivery(&mut metered));
+        self.lossy_link |= pass.is_lossy(env.now);
+        metered.count(env);
+    }
+
+    /// Sends the last packet of a picture once more to relays that lose much.
+    pub fn guard_last_to_relays(&mut self, env: &Env<'_>, id: SourceId, packet: (u8, i64), sink: &mut impl PacketSink) {
+        let mut metered = Metered::of(sink);
+        for to in &self.relays {
+            let Some(source) = self.sources.get_mut(id) else { break };
+            let Some([relay, sender]) = self.participants.get_disjoint_mut([*to, source.sender()]) else { continue };
+            let Some((cache, pass)) = source.kept_for_relay(*to).filter(|(_, pass)| pass.is_lossy(env.now)) else {
+                continue;
+            };
+            let kept = (cache, id, &**sender.publisher.negotiated());
+            pass.guard(packet, kept, &mut relay.receiver, &mut env.delivery(&mut metered));
+        }
         metered.count(env);
     }
 

@@ -24,8 +24,9 @@ pub struct IoExtras {
     /// Microseconds that a wait polls the card's queues before it sleeps (`SO_BUSY_POLL`; with io_uring its NAPI
     /// registration). 0 is off.
     pub busy_poll: u32,
-    /// Microseconds that a received datagram waits at most for others, while others are to be expected. 0 is off.
-    pub coalesce: u32,
+    /// Microseconds that a received datagram waits at most for others, while others are to be expected. 0 is off; `None` lets
+    /// [`super::probe`] choose.
+    pub coalesce: Option<u32>,
 }
 
 /// An option that does not exist, or a value that is out of range.
@@ -52,7 +53,7 @@ impl FromStr for IoExtras {
                 }
                 Some(("coalesce", micros)) => {
                     let micros = micros.parse().ok().filter(|micros| *micros <= MAX_COALESCE);
-                    extras.coalesce = micros.ok_or_else(unknown)?;
+                    extras.coalesce = Some(micros.ok_or_else(unknown)?);
                 }
                 _ => return Err(unknown()),
             }
@@ -111,9 +112,9 @@ mod tests {
     #[test]
     fn options_are_read_and_wrong_ones_named() {
         assert_eq!("".parse(), Ok(IoExtras::default()));
-        let all = IoExtras { sqpoll: true, zero_copy: true, busy_poll: 50, coalesce: 700 };
+        let all = IoExtras { sqpoll: true, zero_copy: true, busy_poll: 50, coalesce: Some(700) };
         assert_eq!(" sqpoll, zero-copy,busy-poll=50,coalesce=700".parse(), Ok(all));
-        assert_eq!("coalesce=0".parse(), Ok(IoExtras::default()));
+        assert_eq!("coalesce=0".parse(), Ok(IoExtras { coalesce: Some(0), ..IoExtras::default() }));
         for wrong in
             ["turbo", "busy-poll", "busy-poll=0", "busy-poll=99999", "sqpoll=1", "coalesce=2001", "coalesce=-1"]
         {

@@ -26,7 +26,7 @@
 //! let sockets = bind_sockets(&["127.0.0.1".parse().unwrap()], 10_000, &SocketOptions::default()).unwrap();
 //! let (wake, stats) = (EventFd::new().unwrap(), Arc::new(WorkerStats::default()));
 //! // On the worker's own thread: an io_uring belongs to the thread that made it.
-//! match probe(IoChoice::Auto).unwrap().backend {
+//! match probe(IoChoice::Auto, IoExtras::default()).unwrap().backend {
 //!     Backend::Uring => echo(Uring::new(sockets, wake, IoLimits::default(), stats).unwrap()),
 //!     Backend::Mmsg => echo(Mmsg::new(sockets, wake, IoLimits::default(), stats).unwrap()),
 //! }
@@ -39,6 +39,7 @@ mod address;
 mod affinity;
 mod bpf;
 mod clock;
+mod detached;
 mod error;
 mod eventfd;
 mod extras;
@@ -56,11 +57,13 @@ mod socket;
 mod sockets;
 mod steering;
 mod uring;
+mod wait;
 
 pub use crate::datagram::{HandedSocket, LocalSocket, MAX_DATAGRAM, PacketSink, Path};
 
 pub use affinity::{allowed_cores, pin_to_core, sleep_precisely, wake_promptly};
 pub use clock::read_clock;
+pub use detached::spawn_detached;
 pub use error::{IoError, UringFault};
 pub use eventfd::EventFd;
 pub use extras::{IoExtras, UnknownExtra};

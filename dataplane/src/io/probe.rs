@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    EventFd, Flush, IoChoice, IoError, IoLimits, Mmsg, PacketIo, PacketSink, Path, SocketOptions, Uring, bind_sockets,
+    EventFd, Flush, IoChoice, IoError, IoExtras, IoLimits, Mmsg, PacketIo, PacketSink, Path, SocketOptions, Uring,
+    bind_sockets, sleep_precisely, wait, wake_promptly,
 };
 use crate::stats::WorkerStats;
 
@@ -36,6 +37,8 @@ pub struct Probed {
     pub backend: Backend,
     /// Why, in one line for the log.
     pub reason: String,
+    /// Microseconds that a datagram is to wait at most for others, unless it was said ([`super::IoExtras::coalesce`]).
+    pub coalesce: u32,
 }
 
 /// How long each backend is measured.
@@ -48,10 +51,41 @@ const SIZE: usize = 1200;
 /// io_uring must be this much faster to be chosen: below it, the difference is noise.
 const MARGIN: f64 = 1.05;
 
-/// Turns a choice into a backend. `Auto` tries io_uring on a loopback socket and, when it works, measures both for
-/// 50 ms each. An error when io_uring is asked for and does not work.
-pub fn probe(choice: IoChoice) -> Result<Probed, IoError> {
-    let chosen = |backend, reason: String| Ok(Probed { backend, reason });
+/// Turns a choice into a backend. `Auto` tries io_uring on a loopback socket and, when it works, measures both for 50 ms each; then,
+/// unless `extras` says how long, whether datagrams are to wait for each other, in 60 ms. An error when io_uring is asked for and does
+/// not work.
+pub fn probe(choice: IoChoice, extras: IoExtras) -> Result<Probed, IoError> {
+    let Probed { backend, reason, coalesce } = probe_backend(choice)?;
+    let choice = match (choice, extras.coalesce) {
+        (_, Some(micros)) => return Ok(Probed { backend, reason, coalesce: micros }),
+        (IoChoice::Uring | IoChoice::Mmsg, None) => return Ok(Probed { backend, reason, coalesce }),
+        (IoChoice::Auto, None) => match probe_wait(backend) {
+            Ok(pairs) => wait::choose(&pairs),
+            Err(error) => wait::Choice { wait: Duration::ZERO, reason: format!("no wait: {error}") },
+        },
+    };
+    Ok(Probed { backend, reason: format!("{reason}; {}", choice.reason), coalesce: choice.wait.as_micros() as u32 })
+}
+
+/// Tries the wait over a backend, on a thread of its own that waits as a worker does.
+fn probe_wait(backend: Backend) -> Result<Vec<wait::Pair>, IoError> {
+    let measure = || {
+        sleep_precisely();
+        // Where it cannot be asked for, workers do without it, too.
+        let _ = wake_promptly();
+        match backend {
+            Backend::Uring => {
+                to_itself(Uring::new, true).and_then(|(mut io, path)| wait::measure(&mut io, path.remote))
+            }
+            Backend::Mmsg => to_itself(Mmsg::new, true).and_then(|(mut io, path)| wait::measure(&mut io, path.remote)),
+        }
+    };
+    let died = |_| IoError::Allocate { what: "a measurement of the wait", source: io::ErrorKind::Other.into() };
+    std::thread::scope(|scope| scope.spawn(measure).join()).map_err(died)?
+}
+
+fn probe_backend(choice: IoChoice) -> Result<Probed, IoError> {
+    let chosen = |backend, reason: String| Ok(Probed { backend, reason, coalesce: 0 });
     match choice {
         IoChoice::Mmsg => chosen(Backend::Mmsg, "asked for".into()),
         IoChoice::Uring => {
@@ -147,17 +181,25 @@ mod tests {
     #[test]
     fn auto_decides_quickly_and_says_why() {
         let start = Instant::now();
-        let probed = probe(IoChoice::Auto).unwrap();
-        // 120 ms by its bounds; what the host does meanwhile comes on top of it, so the least of some counts.
+        let probed = probe(IoChoice::Auto, IoExtras::default()).unwrap();
+        // 180 ms by its bounds; what the host does meanwhile comes on top of it, so the least of some counts.
         let least = (0..5).map(|_| {
             let start = Instant::now();
-            probe(IoChoice::Auto).unwrap();
+            probe(IoChoice::Auto, IoExtras::default()).unwrap();
             start.elapsed()
         });
         assert!(least.min().unwrap_or_default() < Duration::from_millis(200), "slower than 200 ms five times");
         assert!(!probed.reason.is_empty() && !probed.reason.contains('\n'), "{}", probed.reason);
+        assert!(probed.reason.contains("waiting 150 us") || probed.reason.contains("no wait"), "{}", probed.reason);
         eprintln!("{} after {:?}: {}", probed.backend.name(), start.elapsed(), probed.reason);
-        assert_eq!(probe(IoChoice::Mmsg).unwrap().backend, Backend::Mmsg);
+        let asked = probe(IoChoice::Mmsg, IoExtras::default()).unwrap();
+        assert_eq!((asked.backend, asked.coalesce), (Backend::Mmsg, 0), "only auto measures");
+        let said = IoExtras { coalesce: Some(70), ..IoExtras::default() };
+        for choice in [IoChoice::Mmsg, IoChoice::Auto] {
+            let probed = probe(choice, said).unwrap();
+            assert_eq!(probed.coalesce, 70, "what is said is not measured");
+            assert!(!probed.reason.contains("wait"), "{}", probed.reason);
+        }
     }
 
     /// Forbids io_uring_setup to the calling thread, as containers do.
@@ -183,11 +225,11 @@ mod tests {
         std::thread::spawn(|| {
             forbid_uring();
             let start = Instant::now();
-            let probed = probe(IoChoice::Auto).unwrap();
+            let probed = probe(IoChoice::Auto, IoExtras::default()).unwrap();
             assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
             assert_eq!(probed.backend, Backend::Mmsg);
             assert!(probed.reason.contains("io_uring") && probed.reason.contains("seccomp"), "{}", probed.reason);
-            let error = probe(IoChoice::Uring).unwrap_err().to_string();
+            let error = probe(IoChoice::Uring, IoExtras::default()).unwrap_err().to_string();
             assert!(error.contains("creating a ring") && error.contains("seccomp"), "{error}");
         })
         .join()

@@ -352,13 +352,18 @@ impl Inner {
         let any_closing = self.tx.sockets.any_closing();
         while self.in_batch.len() < self.batch {
             let Some(Completed { local, buffer, mut len }) = self.tx.received.pop_front() else { break };
+            let came = len > 0;
             if any_closing && self.tx.sockets.is_closing(local.into()) {
                 len = 0;
             }
             self.in_batch.push(buffer);
             // SAFETY: the kernel gave this buffer back with the completion and gets it again in `forget_batch`.
             let bytes = unsafe { self.rx.head(usize::from(buffer), len) };
-            let Ok(message) = RecvMsgOut::parse(bytes, &self.tx.template) else { continue };
+            let Ok(message) = RecvMsgOut::parse(bytes, &self.tx.template) else {
+                // Of a socket that is being closed, and so of nobody.
+                self.stats.add(Counter::DropUnknownAddress, u64::from(came));
+                continue;
+            };
             let ancillary = offload::parse_control(message.control_data());
             if let Some(drops) = ancillary.drops {
                 let lost = drops.wrapping_sub(std::mem::replace(&mut self.tx.drops[usize::from(local)], drops));

@@ -119,7 +119,7 @@ pub fn pattern(len: usize, seed: usize) -> Vec<u8> {
 
 /// Whether io_uring can be tested here.
 pub fn uring_allowed() -> bool {
-    match probe(IoChoice::Uring) {
+    match probe(IoChoice::Uring, IoExtras::default()) {
         Ok(_) => true,
         Err(error) => {
             eprintln!("skipped: {error}");

@@ -10,14 +10,14 @@ use is::{Candidate, IceAgent, IceCreds, Protocol};
 use ringbridge_dataplane::demux::ufrag_prefix;
 use ringbridge_dataplane::ice::{IceCredentials, IceState};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, Ssrc, WorkerId};
-use ringbridge_dataplane::io::{IoChoice, probe};
+use ringbridge_dataplane::io::{IoChoice, IoExtras, probe};
 use ringbridge_dataplane::link::WorkerLink;
 use ringbridge_dataplane::messages::{Command, Event, FeedbackSsrcs, NewEndpoint};
 use ringbridge_dataplane::{Dataplane, DataplaneConfig};
 
 /// The backends that this host allows.
 pub fn backends() -> Vec<IoChoice> {
-    [IoChoice::Mmsg, IoChoice::Uring].into_iter().filter(|choice| probe(*choice).is_ok()).collect()
+    [IoChoice::Mmsg, IoChoice::Uring].into_iter().filter(|choice| probe(*choice, IoExtras::default()).is_ok()).collect()
 }
 
 pub fn start(io: IoChoice, workers: usize) -> (Dataplane, Vec<WorkerLink>) {

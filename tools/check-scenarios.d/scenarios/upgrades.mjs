@@ -1,27 +1,22 @@
 // The bridge is replaced mid-call by another process, again and again.
 import { readFileSync } from 'node:fs';
 import { allDecode, expect, iceRestarts, watchPictures } from '../call.mjs';
-import { lastJson, lightPace, startScripted } from '../../lib/scripted.mjs';
+import { endpoints, lostPerUpgrade, metric, open, sparedScripted } from '../upgraded.mjs';
+import { lightPace, startScripted } from '../../lib/scripted.mjs';
 import { sleep, until } from '../../lib/process.mjs';
+import { binary } from '../../lib/ringbridge.mjs';
+import { watchIndices } from '../../lib/srtp-indices.mjs';
 
 /** Longest pause of a picture, milliseconds: of an upgrade, and of a machine on which everything runs at once. */
 const longestFreeze = 1000;
-/** Audio packets that a receiver may miss of one sender, for each upgrade. */
-const lostPerUpgrade = 3;
+/** Longest time in which the bridge sends nothing, milliseconds: of an optimised build; of another one what the bridge itself allows, since it writes and reads its state more slowly. */
+const longestFrozen = /\/debug\//.test(binary()) ? 1000 : 100;
 /** Milliseconds until every bridge channel is open again. */
 const channelWithin = 2000;
 /** Between two upgrades, milliseconds. */
 const pause = 1500;
 /** How much the last processes may need more than the first ones, which have the same calls. */
 const growth = 1.25;
-
-/** All endpoints that the bridge knows. */
-async function endpoints(bridge) {
-  const { conferences } = await bridge.debug(true);
-  return Object.values(conferences).flatMap(one => Object.values(one.endpoints));
-}
-
-const open = all => all.filter(one => one.channel.used).length;
 
 /** Resident bytes of a process. */
 const memory = pid => 1024 * Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
@@ -33,8 +28,22 @@ async function audioLost(pages) {
     Object.entries(remote).map(([sender, { audio }]) => [`${sender} at ${pages[index].name}`, audio?.lost ?? 0])));
 }
 
-/** Replaces the bridge so many times; `rooms` are the scripted participants of each further room. */
-async function upgrades(call, { pages, rooms, times }) {
+/** The longest pause of a picture, and of which pair. */
+const longestPause = pairs => [...pairs].reduce(([most, at], [key, { longest }]) => longest > most ? [longest, key] : [most, at], [0, '']);
+
+/** The same in so many milliseconds without an upgrade: what the machine and the browsers make of it by themselves. */
+async function pauseWithout(all, milliseconds) {
+  if (!milliseconds) return 0;
+  const pictures = watchPictures(all);
+  await sleep(milliseconds);
+  return longestPause(await pictures.stop())[0];
+}
+
+/**
+ * Replaces the bridge so many times; `rooms` are the scripted participants of each further room. `capture`: see `watchIndices`;
+ * `control`: for how many milliseconds pictures are watched without an upgrade, to compare.
+ */
+async function upgrades(call, { pages, rooms, times, capture = false, control = 0 }) {
   const { stack } = call;
   const bridge = stack.bridges[0];
   const names = Array.from({ length: pages }, (_, index) => `p${index + 1}`);
@@ -53,6 +62,11 @@ async function upgrades(call, { pages, rooms, times }) {
   const removed = async () => (await Promise.all(all.map(one => one.hook('ringbridge.events.filter(one => one.name === "track-removed").length'))))
     .reduce((a, b) => a + b, 0);
   const [before, goneBefore, lostBefore] = [await connections(), await removed(), await audioLost(all)];
+  const watch = capture ? await watchIndices(bridge.options.mediaPort) : undefined;
+  const undisturbed = await pauseWithout(all, control);
+  const counted = [['keyframe_requests', 'sent'], ['retransmissions'], ['nack_cache_misses']];
+  const asked = () => Promise.all(counted.map(([name, label]) => metric(bridge, `ringbridge_${name}`, label)));
+  const askedBefore = await asked();
   const pictures = watchPictures(all);
   const frozen = [], channels = [], sizes = [];
   let pid = bridge.process.pid;
@@ -67,26 +81,38 @@ async function upgrades(call, { pages, rooms, times }) {
     await sleep(pause);
     sizes.push(memory(pid));
   }
+  const captured = await watch?.stop();
   const pairs = await pictures.stop();
-  const [longest, where] = [...pairs].reduce(([most, at], [key, { longest: one }]) => one > most ? [one, key] : [most, at], [0, '']);
+  const [longest, where] = longestPause(pairs);
+  const [keyframes, repeated, misses] = (await asked()).map((now, index) => now - askedBefore[index]);
   const lost = [...await audioLost(all)].map(([key, packets]) => [key, packets - (lostBefore.get(key) ?? 0)]);
   const [worst, lostMost] = lost.reduce((most, one) => one[1] > most[1] ? one : most, ['', 0]);
+  const scripted = [];
+  for (const load of loads) {
+    load.signal('SIGTERM');
+    await load.ended;
+    scripted.push(sparedScripted(load, times));
+  }
+  const most = key => Math.max(...scripted.map(one => one[key]));
   const figures = `${times} upgrades under ${count} endpoints in ${rooms.length + 1} rooms: nothing sent for ${frozen.join(', ')} ms, `
-    + `longest pause of a picture ${longest} ms (${where}), at most ${lostMost} audio packets lost (${worst}), `
-    + `channels open again after ${Math.max(...channels)} ms at most, memory ${sizes.map(size => Math.round(size / 2 ** 20)).join(', ')} MB`;
+    + `longest pause of a picture ${longest} ms (${where})${control ? `, and ${undisturbed} ms in ${control / 1000} s before` : ''}, `
+    + `${keyframes} key frames asked for, ${repeated} packets sent again and ${misses} that were not there any more, at most ${lostMost} audio packets lost (${worst}), `
+    + `channels open again after ${Math.max(...channels)} ms at most, memory ${sizes.map(size => Math.round(size / 2 ** 20)).join(', ')} MB; `
+    + `scripted participants opened all of ${scripted.reduce((sum, one) => sum + one.opened, 0)} packets, lost ${most('lost')} of a sender's audio at most, `
+    + `longest gaps ${most('audioGap')} ms of audio and ${most('videoGap')} ms between frames${captured ? `; ${captured.indices.figures()}` : ''}`;
   const after = await connections();
   expect(after.every((one, index) => one === before[index]), `a connection of a page changed: ${before} and then ${after}`);
   expect(await iceRestarts(stack, 'started') === 0, 'there was an ICE restart');
   expect(await removed() === goneBefore, 'a track was removed');
+  expect(Math.max(...frozen) <= longestFrozen, figures);
   expect(longest <= call.limit(longestFreeze), figures);
   expect(lostMost <= lostPerUpgrade * times, figures);
   expect(Math.max(...channels) <= channelWithin, figures);
   expect(Math.max(...sizes.slice(-2)) <= growth * Math.max(...sizes.slice(0, 2)), figures);
-  for (const load of loads) {
-    load.signal('SIGTERM');
-    await load.ended;
-    const report = lastJson(load.tail(400));
-    expect(report?.reports?.every(one => one.connected && !one.error), `${load.name} was not well:\n${load.tail(5)}`);
+  if (captured) {
+    const { indices: { violations, counts }, missed } = captured;
+    expect(!violations.length, `SRTP indices (${missed} packets not captured): ${violations.slice(0, 5).join('\n')}`);
+    expect(counts.rtp > 1000 && counts.rtcp > 100, `too little was captured: ${figures}`);
   }
   const errors = stack.errors();
   expect(!errors.length, `the logs have errors:\n${errors.slice(0, 5).join('\n')}`);
@@ -121,10 +147,12 @@ export const scenarios = {
     run: call => upgrades(call, { pages: 2, rooms: [3], times: 5 }),
   },
   'upgrade-many': {
-    about: 'the same 20 times, with three browsers and 17 scripted participants in 4 rooms',
+    about: 'the same 20 times, with three browsers and 17 scripted participants in 4 rooms, and no SRTP index is used twice on the wire',
     stack: { split: true },
     load: true,
-    run: call => upgrades(call, { pages: 3, rooms: [6, 6, 5], times: 20 }),
+    root: true,
+    install: ['tcpdump'],
+    run: call => upgrades(call, { pages: 3, rooms: [6, 6, 5], times: 20, capture: true, control: 20000 }),
   },
   'upgrade-sctp': {
     about: 'data channels: the upgrade is refused and says why, and with --drop-data-channels media goes on',

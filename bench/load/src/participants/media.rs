@@ -13,12 +13,13 @@ use str0m::format::{Codec, FormatParams};
 use str0m::ice::IceCreds;
 use str0m::media::{Frequency, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpWrite, Ssrc};
+use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RawPacket, RtpWrite, Ssrc};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 
 use super::clips::{Clips, packetize_vp8};
 use super::gaps::{Gaps, Stalls};
 use super::jingle::{Offer, RemoteSource};
+use super::opened::Opened;
 use super::speech::Speech;
 
 /// How often a participant sends.
@@ -135,6 +136,7 @@ pub struct MediaSession {
     stalls: Stalls,
     muted: bool,
     received: BTreeMap<String, Received>,
+    opened: Opened,
 }
 
 /// What to do next.
@@ -178,7 +180,7 @@ impl MediaSession {
         own: OwnSsrcs,
         clips: Arc<Clips>,
     ) -> Result<Self, MediaError> {
-        let mut config = RtcConfig::new().clear_codecs().set_rtp_mode(true);
+        let mut config = RtcConfig::new().clear_codecs().set_rtp_mode(true).enable_raw_packets(true);
         let mut extensions = ExtensionMap::empty();
         for (uri, extension) in
             [(super::AUDIO_LEVEL, Extension::AudioLevel), (super::TRANSPORT_CC, Extension::TransportSequenceNumber)]
@@ -239,6 +241,7 @@ impl MediaSession {
             stalls: Stalls::default(),
             muted: false,
             received: BTreeMap::new(),
+            opened: Opened::default(),
         };
         session.add_sources(&offer.sources);
         Ok(session)
@@ -278,6 +281,7 @@ impl MediaSession {
         for source in sources {
             let mid = if source.video { video } else { audio };
             self.rtc.direct_api().expect_stream_rx(Ssrc::from(source.ssrc), source.rtx.map(Ssrc::from), mid, None);
+            self.opened.expect([Some(source.ssrc), source.rtx].into_iter().flatten());
             self.owners.insert(source.ssrc, (source.owner.clone(), source.video));
             self.received.entry(source.owner.clone()).or_default();
         }
@@ -299,9 +303,15 @@ impl MediaSession {
     pub fn remove_sources(&mut self, sources: &[RemoteSource]) {
         for source in sources {
             self.rtc.direct_api().remove_stream_rx(Ssrc::from(source.ssrc));
+            self.opened.forget([Some(source.ssrc), source.rtx].into_iter().flatten());
             self.owners.remove(&source.ssrc);
             self.streams.remove(&source.ssrc);
         }
+    }
+
+    /// What arrived encrypted, and whether its keys fitted.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
     }
 
     /// What arrived so far, by owner.
@@ -337,6 +347,9 @@ impl MediaSession {
     /// Takes a datagram; what str0m does not understand is ignored, as a browser would.
     pub fn handle_datagram(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), MediaError> {
         if let Ok(receive) = Receive::new(Protocol::Udp, source, self.local, datagram) {
+            if self.connected {
+                self.opened.arrived(datagram);
+            }
             self.rtc.handle_input(Input::Receive(now, receive))?;
         }
         Ok(())
@@ -385,6 +398,11 @@ impl MediaSession {
                 (self.next_audio, self.next_video) = (now, now);
             }
             Event::KeyframeRequest(_) => self.video_frame = 0,
+            Event::RawPacket(packet) => match *packet {
+                RawPacket::RtpRx(..) => self.opened.rtp(),
+                RawPacket::RtcpRx(_) => self.opened.rtcp(),
+                _ => {}
+            },
             Event::RtpPacket(packet) => {
                 let ssrc = *packet.header.ssrc;
                 let Some((owner, video)) = self.owners.get(&ssrc) else { return };

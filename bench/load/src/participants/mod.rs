@@ -5,6 +5,7 @@ mod gaps;
 pub(crate) mod jingle;
 mod mappings;
 mod media;
+mod opened;
 mod orders;
 mod participant;
 mod speech;
@@ -17,6 +18,7 @@ use clap::Args;
 use serde::Serialize;
 
 pub use media::Received;
+pub use opened::Encrypted;
 
 use crate::site::Site;
 
@@ -93,6 +95,12 @@ pub struct ParticipantReport {
     pub owners: std::collections::BTreeSet<String>,
     /// What arrived, by sender.
     pub received: std::collections::BTreeMap<String, Received>,
+    /// Encrypted packets that arrived, and those that its keys did not open.
+    pub encrypted: Encrypted,
+    /// Sources of others that were signalled as removed.
+    pub sources_removed: u64,
+    /// Media sessions that it was offered: one, unless it was invited again.
+    pub sessions: u64,
     /// Why it ended early.
     pub error: Option<String>,
 }

@@ -48,6 +48,8 @@ pub(super) struct Participant {
     /// What the bridge says that its SSRCs carry.
     mapped: (mpsc::UnboundedSender<Vec<RemoteSource>>, mpsc::UnboundedReceiver<Vec<RemoteSource>>),
     own: OwnSsrcs,
+    sources_removed: u64,
+    sessions: u64,
     jid: Option<FullJid>,
     /// Who is in the room by nickname, and whether it owns the room.
     occupants: BTreeMap<String, bool>,
@@ -69,6 +71,8 @@ impl Participant {
             stalls,
             mapped: mpsc::unbounded_channel(),
             own: OwnSsrcs { audio: rand::random(), video: rand::random(), video_rtx: rand::random() },
+            sources_removed: 0,
+            sessions: 0,
             jid: None,
             occupants: BTreeMap::new(),
         }
@@ -89,14 +93,27 @@ impl Participant {
     }
 
     fn report(&self, error: Option<String>) -> ParticipantReport {
-        let (connected, received) = match &self.session {
-            Some((_, session)) => (session.is_connected(), session.received(Instant::now())),
+        let (connected, received, encrypted) = match &self.session {
+            Some((_, session)) => {
+                (session.is_connected(), session.received(Instant::now()), session.opened().encrypted())
+            }
             None => Default::default(),
         };
         let owners = self.occupants.iter().filter(|(_, owner)| **owner).map(|(nick, _)| nick.clone()).collect();
         let occupants: BTreeSet<String> =
             self.occupants.keys().filter(|nick| **nick != self.endpoint).cloned().collect();
-        ParticipantReport { endpoint: self.endpoint.clone(), connected, occupants, owners, received, error }
+        let (endpoint, sources_removed, sessions) = (self.endpoint.clone(), self.sources_removed, self.sessions);
+        ParticipantReport {
+            endpoint,
+            connected,
+            occupants,
+            owners,
+            received,
+            encrypted,
+            sources_removed,
+            sessions,
+            error,
+        }
     }
 
     async fn take_part(
@@ -349,6 +366,7 @@ impl Participant {
                 self.web_socket = offer.web_socket.clone();
                 self.open_channel(offer.web_socket.clone());
                 self.session = Some((offer.sid.clone(), session));
+                self.sessions += 1;
             }
             Some("source-add" | "source-remove") if self.args.ssrc_rewriting => {
                 return Err("the focus signals sources although the bridge does".into());
@@ -359,8 +377,10 @@ impl Participant {
                 }
             }
             Some("source-remove") => {
+                let sources = jingle::sources(jingle);
+                self.sources_removed += sources.len() as u64;
                 if let Some((_, session)) = &mut self.session {
-                    session.remove_sources(&jingle::sources(jingle));
+                    session.remove_sources(&sources);
                 }
             }
             Some("session-terminate") => self.session = None,

@@ -1,7 +1,7 @@
 //! One of several linked bridges: a process, what is asked of it, and what it counts.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use tokio_xmpp::minidom::Element;
 use crate::cores;
 use crate::cpu::{self, CpuTime};
 use crate::generator::world::World;
-use crate::subject::SubjectError;
 use crate::subject::whole::{Asking, Reply};
+use crate::subject::{SubjectError, pages};
 
 /// How long it may take to start, or to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,8 +111,8 @@ impl BridgeProcess {
 
     /// One of its metrics, all workers and reasons together.
     pub fn metric(&self, name: &str) -> Result<f64, SubjectError> {
-        let text =
-            self.page("/metrics").map_err(|error| self.failed(format!("its metrics cannot be read: {error}")))?;
+        let text = pages::get(self.rest, "/metrics")
+            .map_err(|error| self.failed(format!("its metrics cannot be read: {error}")))?;
         let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
         let samples: Vec<f64> = text.lines().filter(of_it).filter_map(value).collect();
@@ -120,15 +120,6 @@ impl BridgeProcess {
             [] => Err(self.failed(format!("has no metric {name}"))),
             _ => Ok(samples.iter().sum()),
         }
-    }
-
-    fn page(&self, path: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(self.rest)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n\r\n", self.rest)?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
     }
 }
 

@@ -13,6 +13,7 @@ use ringbridge_controlplane::bridge::{self, BridgeError, BridgeSettings, OpenCon
 use ringbridge_controlplane::cli::{self, Request};
 use ringbridge_controlplane::rest::Process;
 use ringbridge_controlplane::xmpp::{XmppEvent, XmppSender};
+use ringbridge_dataplane::stats::Counter;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -23,7 +24,8 @@ use xmpp_parsers::presence::Presence;
 
 use self::channels::Channels;
 pub use self::server::{Reply, Request as Asking, serve};
-use super::{OwnCounters, Subject, SubjectError};
+use super::in_process::own_counters;
+use super::{OwnCounters, Subject, SubjectError, pages};
 use crate::cores;
 use crate::cpu::{self, CpuTime};
 use crate::generator::world::{ClientId, World};
@@ -377,6 +379,12 @@ impl Subject for Whole {
 
     fn counters(&self) -> Option<OwnCounters> {
         None
+    }
+
+    fn counters_at_rest(&self) -> Option<OwnCounters> {
+        let values = pages::by_reason(&pages::get(self.rest, "/metrics").ok()?);
+        let get = |counter: Counter| values.get(&(counter.metric().to_owned(), counter.reason().to_owned()));
+        Some(own_counters(|counter| get(counter).copied().unwrap_or(0)))
     }
 
     fn resident(&self) -> Result<u64, SubjectError> {

@@ -2,7 +2,7 @@
 //! timestamps and picture numbers. Sequence numbers are the sender's, too, for as long as nothing is left out: then they close up,
 //! so that the other bridge neither misses what was not meant for it, nor loses count of the roll-overs (RFC 3711 section 3.3.1).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,44 @@ const RUNS: usize = 4;
 /// Whoever begins with a number this close to a roll-over is moved away from it: were the first packets lost, the other bridge
 /// would never learn that there was one.
 const CLOSE_TO_ROLL_OVER: i64 = 8_192;
+
+/// A link that loses more than one packet in so many is lossy. Of a receiver's own path that is three in a hundred; a link carries one copy
+/// for everybody behind it, and what is lost there is lost to all of them.
+const LOSSY: u64 = 100;
+/// How long losses are counted before they are judged, how many there have to be, and how long the verdict holds while nothing is asked for.
+const COUNTED: Duration = Duration::from_secs(2);
+const LEAST_LOST: u32 = 3;
+const HOLDS: Duration = Duration::from_secs(10);
+
+/// What another bridge asks for again, beside what it was sent: there is no other feedback on a link.
+#[derive(Debug, Default)]
+struct Losses {
+    /// When it is counted from, and what had gone out then.
+    since: Option<(Instant, u64)>,
+    repeated: u32,
+    lossy: bool,
+}
+
+impl Losses {
+    /// Records that a packet had to be repeated when so many had gone out.
+    fn note(&mut self, now: Instant, sent: u64) {
+        let (since, before) = *self.since.get_or_insert((now, sent));
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed >= HOLDS {
+            *self = Self { since: Some((now, sent)), repeated: 1, lossy: false };
+            return;
+        }
+        self.repeated += 1;
+        if elapsed >= COUNTED {
+            let lossy = self.repeated >= LEAST_LOST && u64::from(self.repeated) * LOSSY > sent.saturating_sub(before);
+            *self = Self { since: Some((now, sent)), repeated: 0, lossy };
+        }
+    }
+
+    fn is_lossy(&self, now: Instant) -> bool {
+        self.lossy && self.since.is_some_and(|(since, _)| now.saturating_duration_since(since) < HOLDS)
+    }
+}
 
 /// Where numbers out differ from numbers in by a constant.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -177,6 +215,9 @@ pub struct PassThrough {
     /// Holds back the relay's own keyframe requests.
     requests: Throttle,
     resent: Option<Box<Resent>>,
+    /// Counted anew after a hand-over to another process.
+    #[serde(skip)]
+    losses: Losses,
 }
 
 /// A packet that a relay misses, and where it is found.
@@ -198,7 +239,7 @@ impl PassThrough {
     /// A source that nothing went out of to a relay; `lanes` are the SSRCs of its encodings and where their packet indices go on.
     pub fn new(relay: ParticipantId, demand: Option<Limit>, lanes: impl Iterator<Item = (Ssrc, Option<i64>)>) -> Self {
         let lanes = lanes.map(|(ssrc, next)| Lane::new(ssrc, next)).collect();
-        Self { relay, demand, lanes, requests: Throttle::default(), resent: None }
+        Self { relay, demand, lanes, requests: Throttle::default(), resent: None, losses: Losses::default() }
     }
 
     /// The relay.
@@ -303,7 +344,8 @@ impl PassThrough {
         }
     }
 
-    /// Sends a packet that the relay misses again, as it went out first: the same number, the same bytes, on the same SSRC.
+    /// Sends a packet that the relay misses again, as it went out first: the same number, the same bytes, on the same SSRC. Twice where much
+    /// is lost: what is lost again comes a whole round trip later.
     pub fn resend(
         &mut self,
         missed: &Missed<'_>,
@@ -314,35 +356,88 @@ impl PassThrough {
             return;
         };
         let Some((index, number)) = lane.origin(missed.sequence) else { return };
+        let copies = if self.losses.is_lossy(delivery.now) { 2 } else { 1 };
+        if self.repeat(missed, (encoding, index, number), copies, receiver, delivery) {
+            let sent = self.lanes.iter().map(|lane| u64::from(lane.sent.packets)).sum();
+            self.losses.note(delivery.now, sent);
+        }
+    }
+
+    /// Sends the last packet of a picture once more where much is lost: the other bridge would notice its loss only when the next picture
+    /// comes. `sequence` is its number in the source.
+    pub fn guard(
+        &mut self,
+        (encoding, sequence): (u8, i64),
+        kept: (&PacketCache, SourceId, &Negotiated),
+        receiver: &mut Receiver,
+        delivery: &mut Delivery<'_, impl PacketSink>,
+    ) {
+        let Some(lane) = self.lanes.get(usize::from(encoding)).filter(|lane| lane.wanted && lane.flows) else { return };
+        let [newest, ..] = lane.runs;
+        let index = newest.index.wrapping_add(sequence - newest.from);
+        if sequence < newest.from || lane.next.is_none_or(|next| index >= next) {
+            return;
+        }
+        let (cache, source, sender) = kept;
+        let missed = Missed { ssrc: lane.ssrc, sequence: index as u16, cache, source, sender };
+        self.repeat(&missed, (encoding, index, sequence), 1, receiver, delivery);
+    }
+
+    /// Whether so much is lost on the way to the relay that [`Self::guard`] is worth it.
+    pub fn is_lossy(&self, now: Instant) -> bool {
+        self.losses.is_lossy(now)
+    }
+
+    /// Sends a packet so many times, under the index that it went out under; true when it went.
+    fn repeat(
+        &mut self,
+        missed: &Missed<'_>,
+        (encoding, index, number): (u8, i64, i64),
+        copies: usize,
+        receiver: &mut Receiver,
+        delivery: &mut Delivery<'_, impl PacketSink>,
+    ) -> bool {
+        let Some(lane) = self.lanes.get_mut(usize::from(encoding)) else { return false };
         let Some((bytes, cached)) = missed.cache.get(encoding, number) else {
-            return delivery.stats.count(Counter::NackCacheMiss);
+            delivery.stats.count(Counter::NackCacheMiss);
+            return false;
         };
         if index < lane.repeat_from || !receiver.may_repeat_index() {
-            return delivery.stats.count(Counter::DropCannotRepeat);
+            delivery.stats.count(Counter::DropCannotRepeat);
+            return false;
         }
-        let Some(header) = KeptHeader::parse(MediaKind::Video, bytes, missed.sender) else { return };
+        let Some(header) = KeptHeader::parse(MediaKind::Video, bytes, missed.sender) else { return false };
         let packet = cached.media((missed.source, MediaKind::Video), (&header, bytes), missed.sender);
-        let Some(packet) = packet else { return };
+        let Some(packet) = packet else { return false };
         let shape = rewrite::shape_aside(&packet, delivery.translate, &receiver.negotiated().formats);
         let Some(shape) = shape.filter(|_| {
             let resent = self.resent.get_or_insert_default();
             resent.may(delivery.now, (encoding, missed.sequence), receiver.rtt())
         }) else {
-            return;
+            return false;
         };
-        if !receiver.pays_for_repeat(delivery.now, delivery.worker_time, bytes.len()) {
-            return delivery.stats.count(Counter::DropRepairBudget);
-        }
         let timestamp = packet.rtp.timestamp();
         let output = Output { sequence: index, timestamp, picture: cached.picture, ends_picture: false };
         let outgoing = Outgoing { output, stream: Stream { ssrc: lane.ssrc, mid: None, rtx: None }, shape };
-        match rewrite::send_verbatim(&packet, &outgoing, receiver, delivery) {
-            Ok(payload) => {
-                delivery.stats.count(Counter::Retransmissions);
-                lane.sent.count(payload);
+        let mut any = false;
+        for _ in 0..copies {
+            if !receiver.pays_for_repeat(delivery.now, delivery.worker_time, bytes.len()) {
+                delivery.stats.count(Counter::DropRepairBudget);
+                break;
             }
-            Err(error) => count_not_sent(error, delivery.stats),
+            match rewrite::send_verbatim(&packet, &outgoing, receiver, delivery) {
+                Ok(payload) => {
+                    delivery.stats.count(Counter::Retransmissions);
+                    lane.sent.count(payload);
+                    any = true;
+                }
+                Err(error) => {
+                    count_not_sent(error, delivery.stats);
+                    break;
+                }
+            }
         }
+        any
     }
 
     /// What a sender report of an encoding is to say: the SSRC, and what was sent on it. Nothing before something was.
@@ -415,6 +510,27 @@ mod tests {
         assert_eq!(lane.index(3, Entry::Keyframe), Ok(1007));
         assert_eq!(lane.origin(1006), None, "of before the sender started anew");
         assert_eq!(lane.index(3 + 2 * MAX_JUMP, Entry::Delta), Ok(1008), "too far to be lost packets");
+    }
+
+    #[test]
+    fn a_link_is_lossy_while_more_than_one_packet_in_a_hundred_is_asked_for() {
+        let (start, millis) = (Instant::now(), Duration::from_millis);
+        // So many packets between two of them that are asked for, one of those each 100 ms, for 5 s.
+        let judge = |between: u64| {
+            let mut losses = Losses::default();
+            (1..=50u32).for_each(|n| losses.note(start + millis(100) * n, between * u64::from(n)));
+            losses
+        };
+        for (between, lossy) in [(20, true), (90, true), (120, false), (5_000, false)] {
+            assert_eq!(judge(between).is_lossy(start + millis(5_000)), lossy, "one in {between}");
+        }
+        let mut losses = judge(50);
+        assert!(!losses.is_lossy(start + millis(5_000) + HOLDS), "nothing was asked for since");
+        losses.note(start + millis(5_000) + HOLDS, 100_000);
+        assert!(!losses.is_lossy(start + millis(5_000) + HOLDS), "one loss after that says nothing yet");
+        let mut few = Losses::default();
+        [0, 2_500].into_iter().for_each(|at| few.note(start + millis(at), 1));
+        assert!(!few.is_lossy(start + millis(2_500)), "two of hardly any");
     }
 
     #[test]
