@@ -269,3 +269,42 @@ async fn a_large_body_is_refused() {
     }
     assert!(asked.try_recv().is_err());
 }
+
+/// In an upgrade two processes have the socket: what the running one took in its last moments would end with it.
+#[tokio::test]
+async fn who_connects_while_a_door_is_held_waits_for_whoever_opens_next() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.set_nonblocking(true).expect("a socket");
+    let address = listener.local_addr().expect("bound");
+    let door = |listener: std::net::TcpListener| {
+        Door::with_bounds(Name::Pages, TcpListener::from_std(listener).expect("a listener"), bounds())
+    };
+    let says = |text: &'static str| Router::new().route("/who", get(move || async move { text }));
+    let ((held, hold), (_stop, stopped)) = (watch::channel(false), watch::channel(false));
+    let old = door(listener.try_clone().expect("a descriptor")).held_while(hold);
+    tokio::spawn(old.serve(says("old"), stopped.clone()));
+    assert!(http::get(address, "/who").await.ends_with("old"));
+    held.send_replace(true);
+    let waits = tokio::spawn(http::get(address, "/who"));
+    assert!(
+        timeout(SECOND / 10, async {
+            while !waits.is_finished() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await
+        .is_err()
+    );
+    // Given up: the same process goes on.
+    held.send_replace(false);
+    assert!(timeout(SECOND, waits).await.expect("in time").expect("an answer").ends_with("old"));
+    held.send_replace(true);
+    let waits: Vec<_> = (0..5).map(|_| tokio::spawn(http::get(address, "/who"))).collect();
+    assert!(timeout(SECOND / 10, std::future::pending::<()>()).await.is_err());
+    // Committed: whatever becomes of who held it.
+    drop(held);
+    tokio::spawn(door(listener).serve(says("new"), stopped));
+    for answer in waits {
+        assert!(timeout(SECOND, answer).await.expect("in time").expect("an answer").ends_with("new"));
+    }
+}

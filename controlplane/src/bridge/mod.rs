@@ -366,7 +366,9 @@ async fn run_with(
     let (operator, operator_seen) = mpsc::channel(16);
     let counters: Vec<_> = links.iter().map(|(_, stats)| Arc::clone(stats)).collect();
     let for_metrics = Arc::clone(&channel_counters);
-    let channel_door = listening.channel.map(|listener| Door::new(door::Name::Channel, listener));
+    let door = |name, listener| Door::new(name, listener).held_while(listening.held.subscribe());
+    let channel_door = listening.channel.map(|listener| door(door::Name::Channel, listener));
+    let pages_door = door(door::Name::Pages, listening.pages);
     let (questions, upgrades) = desk.map(|DeskWindow { questions, counters }| (questions, counters)).unzip();
     let ops = rest::Ops {
         name: "bridge".to_owned(),
@@ -391,7 +393,7 @@ async fn run_with(
     // Own stop signal: the servers go on until the bridge has said goodbye.
     let (stop_servers, servers_stop) = watch::channel(false);
     let websocket = channel_door.map(|door| tokio::spawn(door.serve(router, servers_stop.clone())));
-    let rest = tokio::spawn(rest::serve_on(listening.pages, ops, rest::Beside::default(), servers_stop));
+    let rest = tokio::spawn(rest::serve_at(pages_door, ops, rest::Beside::default(), servers_stop));
 
     let connections = xmpp_connections::XmppConnections::new(&settings.connections, senders)?;
     let publish = actor::Publish { health, stats, report, bandwidth };

@@ -61,6 +61,8 @@ pub struct Door {
     listener: TcpListener,
     bounds: Bounds,
     counters: Arc<DoorCounters>,
+    /// While it is true, connections are left in the socket's queue.
+    held: Option<watch::Receiver<bool>>,
 }
 
 impl Door {
@@ -71,7 +73,12 @@ impl Door {
 
     /// A door with other bounds.
     pub fn with_bounds(name: Name, listener: TcpListener, bounds: Bounds) -> Self {
-        Self { name, listener, bounds, counters: Arc::new(DoorCounters::new(name)) }
+        Self { name, listener, bounds, counters: Arc::new(DoorCounters::new(name)), held: None }
+    }
+
+    /// Nobody is let in while `held` is true: who connects waits in the socket, for this process or for another one that has it.
+    pub fn held_while(self, held: watch::Receiver<bool>) -> Self {
+        Self { held: Some(held), ..self }
     }
 
     /// What it counts.
@@ -80,7 +87,7 @@ impl Door {
     }
 
     /// Serves until `stop` becomes true or its sender is gone.
-    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+    pub async fn serve(mut self, router: Router, mut stop: watch::Receiver<bool>) {
         let guests = Guests::new(self.bounds, self.counters());
         let mut open = JoinSet::new();
         let mut spare = File::open(SPARE).ok();
@@ -88,7 +95,7 @@ impl Door {
         loop {
             let accepted = tokio::select! {
                 () = stopped(&mut stop) => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = accept(&self.listener, &mut self.held) => accepted,
                 Some(_) = open.join_next() => continue,
             };
             match accepted {
@@ -125,6 +132,25 @@ impl Door {
         self.counters.refuse(Refused::NotAccepted);
         if let Some(more) = LOG.allow() {
             tracing::warn!(%error, door = ?self.name, more, "a connection cannot be accepted; look at the limit of open files (LimitNOFILE)");
+        }
+    }
+}
+
+/// The next connection, once the door is not held.
+async fn accept(
+    listener: &TcpListener,
+    held: &mut Option<watch::Receiver<bool>>,
+) -> io::Result<(TcpStream, std::net::SocketAddr)> {
+    let Some(held) = held else { return listener.accept().await };
+    loop {
+        if held.wait_for(|held| !*held).await.is_err() && *held.borrow() {
+            // Whoever held it has gone, and the process is about to.
+            std::future::pending::<()>().await;
+        }
+        tokio::select! {
+            biased;
+            Ok(()) = held.changed() => {}
+            accepted = listener.accept() => return accepted,
         }
     }
 }

@@ -20,6 +20,7 @@ use super::metrics;
 use super::service::{Focus, Input, NodeEvent};
 use super::settings::FocusSettings;
 use super::visitors::NodeId;
+use crate::door::{self, Door};
 use crate::rest::{self, ConferenceRequest, FocusRequest};
 use crate::upgrade::{BesideHeritage, BesideLoad, BesideRequest, BesideRequests};
 use crate::xmpp::{self, CarriedSession, Keeping, SessionFile, XmppCounters, XmppEvent, XmppSender};
@@ -127,6 +128,8 @@ struct Runner {
     directory: Option<Directory>,
     /// A duplicate of the pages' socket.
     pages: Option<OwnedFd>,
+    /// True from the freeze of an upgrade on: who connects then waits for the process that goes on.
+    held: watch::Sender<bool>,
     resuming: Option<Resuming>,
     /// Whoever waits for the focus to have answered those who asked over HTTP, and until when.
     quiescing: Option<(Instant, oneshot::Sender<Vec<String>>)>,
@@ -159,7 +162,18 @@ impl Runner {
         let arrivals = Arrivals { events, node_events };
         let (quiescing, resuming) = (None, None);
         let duplicate = pages.as_fd().try_clone_to_owned().ok();
-        let runner = Self { focus, arrivals, sender, nodes, http, directory, pages: duplicate, resuming, quiescing };
+        let runner = Self {
+            focus,
+            arrivals,
+            sender,
+            nodes,
+            http,
+            directory,
+            pages: duplicate,
+            held: watch::Sender::new(false),
+            resuming,
+            quiescing,
+        };
         Ok((runner, pages))
     }
 
@@ -188,6 +202,7 @@ impl Runner {
             http: HttpClients::after(http_requests),
             directory,
             pages: pages.as_fd().try_clone_to_owned().ok(),
+            held: watch::Sender::new(false),
             resuming: Some(Resuming { waits, until: now + RESUMING }),
             quiescing: None,
         };
@@ -296,7 +311,8 @@ impl Runner {
         };
         let beside =
             rest::Beside { operators: rest::focus_operator(operators), clients: rest::conference_requests(http) };
-        tokio::spawn(rest::serve_on(listener, ops, beside, shutdown.clone()))
+        let door = Door::new(door::Name::Pages, listener).held_while(self.held.subscribe());
+        tokio::spawn(rest::serve_at(door, ops, beside, shutdown.clone()))
     }
 
     /// Takes what arrived; whether it says that a connection is at rest.
@@ -449,6 +465,7 @@ impl Runner {
     /// Comes to rest: what was asked is answered or written down.
     async fn freeze(&mut self) -> Result<BesideLoad, String> {
         let busy = |_| format!("the focus' connections did not come to rest within {} ms", REST.as_millis());
+        self.held.send_replace(true);
         let deadline = Instant::now() + REST;
         let mut reading = 0;
         for sender in std::iter::once(&self.sender).chain(self.nodes.values()) {
@@ -508,6 +525,7 @@ impl Runner {
     }
 
     async fn thaw(&mut self) {
+        self.held.send_replace(false);
         for sender in std::iter::once(&self.sender).chain(self.nodes.values()) {
             sender.resume().await;
         }

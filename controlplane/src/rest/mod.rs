@@ -129,7 +129,7 @@ pub async fn serve_beside(
     beside: Beside,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), RestError> {
-    serve_on(bind(listen).await?, ops, beside, shutdown).await;
+    serve_at(Door::new(door::Name::Pages, bind(listen).await?), ops, beside, shutdown).await;
     Ok(())
 }
 
@@ -138,9 +138,8 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, RestError> {
     TcpListener::bind(listen).await.map_err(|source| RestError::Listen { address: listen, source })
 }
 
-/// [`serve_beside`] on a socket that is bound already.
-pub async fn serve_on(listener: TcpListener, mut ops: Ops, beside: Beside, shutdown: watch::Receiver<bool>) {
-    let door = Door::new(door::Name::Pages, listener);
+/// [`serve_beside`] at a door of one's own.
+pub async fn serve_at(door: Door, mut ops: Ops, beside: Beside, shutdown: watch::Receiver<bool>) {
     ops.doors.push(door.counters());
     door.serve(router(ops, beside.operators).merge(beside.clients), shutdown).await;
 }

@@ -18,6 +18,8 @@ const PAGE: &str = "/colibri/upgrade";
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long an upgrade may take at most: its time limits, and some.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How long nobody may answer once the process is gone that was asked: the other one serves its pages from the moment at which it has the calls.
+const UNANSWERED: Duration = Duration::from_secs(3);
 /// Wait between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Most bytes of the page.
@@ -116,16 +118,27 @@ pub fn run(options: &Options) -> Answer {
         return Answer::Failed(why);
     }
     let start = Instant::now();
-    let mut last = None;
+    let (mut last, mut gone_since) = (None, None);
     while start.elapsed() < LONGEST {
         std::thread::sleep(INTERVAL);
         match look(&agent, &url) {
             Ok(now) => match judge(&before, &now) {
                 Some(answer) => return answer,
-                None => last = None,
+                None => (last, gone_since) = (None, None),
             },
             // Between the two processes nobody answers.
-            Err(why) => last = Some(why),
+            Err(why) if runs(before.pid) => last = Some(why),
+            Err(why) => {
+                let since = *gone_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= UNANSWERED {
+                    return Answer::Failed(format!(
+                        "process {} has ended, and no other one answers ({why}): its calls are lost; its log says more, and the \
+                         service's supervisor starts it again",
+                        before.pid
+                    ));
+                }
+                last = Some(why);
+            }
         }
     }
     let why = last.unwrap_or_else(|| "the upgrade has not ended".to_owned());
@@ -184,6 +197,12 @@ fn look(agent: &Agent, url: &str) -> Result<Status, String> {
     }
     let body = answer.body_mut().with_config().limit(MAX_PAGE).read_to_vec().map_err(unreached)?;
     serde_json::from_slice(&body).map_err(|error| format!("{url} is not what a ringbridge says ({error})"))
+}
+
+/// Whether a process is there, and is more than an entry that its parent has yet to read.
+fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, state)| !state.starts_with(" Z")))
 }
 
 /// Asks the process for an upgrade; only one of this program's, for which the signal means that.

@@ -1,5 +1,6 @@
 //! The running process' side of an upgrade: does what the [`Predecessor`] asks for.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -94,9 +95,7 @@ impl Attempt {
                 }
                 Err(why) => Input::NotFrozen(why),
             }),
-            Action::WriteState => {
-                Some(self.write_state().await.map_or_else(Input::StateNotWritten, |()| Input::StateWritten))
-            }
+            Action::WriteState => self.write_state().await,
             Action::WriteCommit => {
                 Some(match self.wire.as_ref().map(|wire| wire.send_now(&Message::Commit { frozen_micros })) {
                     Some(Ok(())) => Input::CommitWritten,
@@ -128,14 +127,30 @@ impl Attempt {
         }
     }
 
-    async fn write_state(&mut self) -> Result<(), String> {
+    async fn write_state(&mut self) -> Option<Input> {
         let (Some(load), Some(wire)) = (&self.load, &self.wire) else {
-            return Err("there is nothing to send".to_owned());
+            return Some(Input::StateNotWritten("there is nothing to send".to_owned()));
         };
-        let bytes = seal(&load.parts).map_err(|error| error.to_string())?;
-        let file = write_sealed(&bytes).map_err(|error| error.to_string())?;
+        let sealed = seal(&load.parts).map_err(|error| error.to_string());
+        let written = sealed.and_then(|bytes| match write_sealed(&bytes) {
+            Ok(file) => Ok((file, bytes.len() as u64)),
+            Err(error) => Err(error.to_string()),
+        });
+        let (file, length) = match written {
+            Ok(written) => written,
+            Err(why) => return Some(Input::StateNotWritten(why)),
+        };
         let descriptors: Vec<_> = load.descriptors.iter().map(AsFd::as_fd).collect();
-        wire.send_state(file.as_fd(), bytes.len() as u64, &descriptors).await.map_err(|error| error.to_string())
+        match wire.send_state(file.as_fd(), length, &descriptors).await {
+            Ok(()) => Some(Input::StateWritten),
+            // The new process has ended: what it said last, or its end, is read next.
+            Err(WireError::Io(error))
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                None
+            }
+            Err(error) => Some(Input::StateNotWritten(error.to_string())),
+        }
     }
 
     async fn input(&mut self) -> Input {

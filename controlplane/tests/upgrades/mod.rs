@@ -14,6 +14,8 @@ use xmpp_parsers::presence::Type;
 
 use super::*;
 
+mod steps;
+
 /// Between two packets of a source.
 const PACE: Duration = Duration::from_millis(20);
 /// A processor that five others share gives the processes this much less.
@@ -75,11 +77,23 @@ impl Service {
         std::fs::remove_file(&path).expect("was there");
         match script {
             None => symlink(env!("CARGO_BIN_EXE_ringbridge"), path).expect("a link"),
-            Some(script) => {
-                std::fs::write(&path, script).expect("written");
-                std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("permissions");
-            }
+            Some(script) => self.install_file(script.as_bytes(), 0o755),
         }
+    }
+
+    /// The same with any bytes, and permissions.
+    fn install_file(&self, bytes: &[u8], mode: u32) {
+        let path = self.folder.join("ringbridge");
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, bytes).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("permissions");
+    }
+
+    /// Resident bytes of its process.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("ours");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a number of kB");
+        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
     }
 
     fn log(&self) -> String {
@@ -100,16 +114,24 @@ impl Service {
 
     /// `ringbridge upgrade` with these arguments: its exit code, and all it says.
     async fn upgrade(&mut self, arguments: &[&str]) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringbridge"));
-        command.arg("upgrade").arg(self.rest.to_string()).args(arguments).env_clear();
-        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("runs");
-        let Output { status, stdout, stderr } = output;
-        let text = String::from_utf8_lossy(&stdout) + String::from_utf8_lossy(&stderr);
+        let said = self.ask(arguments).await;
         let pid = self.page("/colibri/upgrade").await["pid"].as_u64().expect("a number");
         if self.pids.last() != Some(&pid) {
             self.pids.push(pid);
         }
-        (status.code(), text.into_owned())
+        said
+    }
+
+    /// The same, of which nothing may be left that says which process it is now.
+    fn ask(&self, arguments: &[&str]) -> impl Future<Output = (Option<i32>, String)> + use<> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringbridge"));
+        command.arg("upgrade").arg(self.rest.to_string()).args(arguments).env_clear();
+        let asked = tokio::task::spawn_blocking(move || command.output());
+        async move {
+            let Output { status, stdout, stderr } = asked.await.expect("no panic").expect("runs");
+            let text = String::from_utf8_lossy(&stdout) + String::from_utf8_lossy(&stderr);
+            (status.code(), text.into_owned())
+        }
     }
 
     fn pid(&self) -> u64 {
@@ -231,6 +253,14 @@ impl Call {
     }
 }
 
+impl Call {
+    /// The bridge is dead: they are cut off in the middle of a sentence. All that they had heard was decrypted.
+    fn cut(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.talking.take().expect("they talk").join().expect("everything was decrypted");
+    }
+}
+
 fn nobody_left(jicofo: &Jicofo) {
     let left = jicofo.presences.iter().find(|presence| presence.type_ == Type::Unavailable);
     assert_eq!(left, None, "the bridge left its room");
@@ -346,6 +376,19 @@ async fn programs_that_cannot_take_over_change_nothing() {
         assert!(service.metric(&format!("ringbridge_upgrades{{outcome=\"{outcome}\"}}")).await >= 1.0);
         assert_eq!(service.held(Some(held)).await, held, "{says}: descriptors and children");
     }
+    // A program for SPARC (ELF's e_machine 2), in our word length and byte order; and one that nobody may execute.
+    let mut foreign = [0_u8; 64];
+    foreign[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    (foreign[16], foreign[18]) = (2, 2);
+    for (name, mode, says) in
+        [("another architecture", 0o755, "Exec format error"), ("no rights", 0o644, "Permission denied")]
+    {
+        service.install_file(&foreign, mode);
+        let (code, text) = service.upgrade(&[]).await;
+        assert_eq!(code, Some(1), "{name}: {text}\n{}", service.log());
+        assert!(text.contains("goes on as before") && text.contains(says), "{name}: {text}");
+        assert_eq!(service.held(Some(held)).await, held, "{name}: descriptors and children");
+    }
     // A configuration that cannot be used.
     service.install(None);
     Service::configure(&service.folder, "mmsg", "bridge { prot = 7 }");
@@ -370,6 +413,75 @@ async fn programs_that_cannot_take_over_change_nothing() {
     call.hush();
     all_is_as_it_was(&mut jicofo, &call).await;
     assert_eq!(service.metric("ringbridge_upgrades{outcome=\"unfit\"}").await, 2.0, "counts are carried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_upgrade_is_refused_and_the_first_goes_on() {
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let mut service = Service::start(&server, "twice", "").await;
+    while jicofo.stat("healthy").await != "true" {}
+    let mut call = Call::begin(&mut jicofo).await;
+    call.talk();
+    service.install(Some(&format!("#!/bin/sh\nsleep 1\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_ringbridge"))));
+    let first = service.ask(&[]);
+    while service.page("/colibri/upgrade").await["under_way"] != true {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (code, text) = service.ask(&[]).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("an upgrade is under way already"), "{text}");
+    // And of somebody who had looked before the first one began.
+    let _ = Command::new("kill").args(["-USR2", &service.pid().to_string()]).status();
+    let (code, text) = first.await;
+    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    service.pids.push(service.page("/colibri/upgrade").await["pid"].as_u64().expect("a number"));
+    all_is_as_it_was(&mut jicofo, &call).await;
+    let heard = call.hush();
+    assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{heard:?}\n{}", service.log());
+    assert!(service.log().contains("a second upgrade is refused"), "{}", service.log());
+    assert_eq!(service.metric("ringbridge_upgrades{outcome=\"handed_over\"}").await, 1.0);
+    assert_eq!(service.page("/colibri/upgrade").await["attempts"], 0, "the new process was not asked for one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_that_drains_or_shuts_down_goes_on_with_that() {
+    let Some(server) = Prosody::start() else { return };
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let more = "bridge.shutdown { over-rest = true, delay = \"0 s\" }";
+    let mut service = Service::start(&server, "drain", more).await;
+    while jicofo.stat("healthy").await != "true" {}
+    let mut call = Call::begin(&mut jicofo).await;
+    call.talk();
+    for (turn, drain) in [(0, true), (1, false)] {
+        let path = format!("/colibri/drain/{}", if drain { "enable" } else { "disable" });
+        let answer = http::request(service.rest, "POST", &path, &[], "").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let (code, text) = service.upgrade(&[]).await;
+        assert_eq!(code, Some(0), "{turn}: {text}\n{}", service.log());
+        assert_eq!(service.page("/colibri/drain").await["drain"], drain);
+        assert_eq!(service.page("/colibri/stats").await["drain"], drain);
+    }
+    let body = r#"{"graceful-shutdown": true}"#;
+    let json = [("Content-Type", "application/json")];
+    let answer = http::request(service.rest, "POST", "/colibri/shutdown", &json, body).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (code, text) = service.upgrade(&[]).await;
+    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert_eq!(service.page("/colibri/stats").await["graceful_shutdown"], true);
+    let another =
+        ConferenceModify { create: true, endpoints: vec![jicofo::create("carl")], ..ConferenceModify::new("n") };
+    let refused = jicofo.modify(another).await.expect_err("no new conferences");
+    assert!(format!("{refused:?}").contains("raceful"), "{refused:?}");
+    let heard = call.hush();
+    assert!(heard.iter().all(|(missing, _)| *missing <= 9), "{heard:?}\n{}", service.log());
+    // When the last have left, the process that took over ends by itself.
+    ask(&mut jicofo, 0, ConferenceModify { expire: true, ..ConferenceModify::new(MEETING) }).await;
+    let pid = service.pid();
+    service.gone(pid).await;
+    assert!(service.log().contains("bridge goes on with the conferences"), "{}", service.log());
 }
 
 /// Not a test: a program that says that it has another state version.

@@ -105,9 +105,11 @@ async function upgrades(call, { pages, rooms, times, capture = false, control = 
   expect(await iceRestarts(stack, 'started') === 0, 'there was an ICE restart');
   expect(await removed() === goneBefore, 'a track was removed');
   expect(Math.max(...frozen) <= longestFrozen, figures);
-  expect(longest <= call.limit(longestFreeze), figures);
+  // A machine on which pictures pause by themselves makes more of a pause.
+  const limit = milliseconds => call.limit(Math.max(milliseconds, 2 * undisturbed));
+  expect(longest <= limit(longestFreeze), figures);
   expect(lostMost <= lostPerUpgrade * times, figures);
-  expect(Math.max(...channels) <= channelWithin, figures);
+  expect(Math.max(...channels) <= limit(channelWithin), figures);
   expect(Math.max(...sizes.slice(-2)) <= growth * Math.max(...sizes.slice(0, 2)), figures);
   if (captured) {
     const { indices: { violations, counts }, missed } = captured;

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::bridge::error::BridgeError;
 use crate::bridge::settings::BridgeSettings;
@@ -16,6 +17,8 @@ pub(in crate::bridge) struct Listening {
     pub channel: Option<TcpListener>,
     /// The operators' pages'.
     pub pages: TcpListener,
+    /// True from the freeze of an upgrade on: a connection that this process took then would end with it.
+    pub held: watch::Sender<bool>,
 }
 
 /// The same of another process.
@@ -48,7 +51,7 @@ impl Listening {
             Some(listener) => listener,
             None => rest::bind(settings.rest_listen).await?,
         };
-        Ok(Self { channel, pages })
+        Ok(Self { channel, pages, held: watch::Sender::new(false) })
     }
 
     /// Further descriptors of the same sockets.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ringbridge_dataplane::Dataplane;
 use ringbridge_dataplane::handover::Suspended;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::descriptors::Descriptors;
@@ -39,6 +40,7 @@ pub(in crate::bridge) struct Running {
     beside: Option<Beside>,
     /// Duplicates.
     listening: Inherited,
+    held: watch::Sender<bool>,
     notifier: Option<Notifier>,
     counters: Arc<UpgradeCounters>,
     /// Whether bridge channels over SCTP may be lost this time.
@@ -59,6 +61,7 @@ impl Running {
             handover,
             beside: None,
             listening: listening.duplicate()?,
+            held: listening.held.clone(),
             notifier: Notifier::from_environment(),
             counters,
             drop_data_channels: false,
@@ -191,6 +194,7 @@ impl Calls for Running {
             Some(beside) => Some(beside.freeze().await?),
             None => None,
         };
+        self.held.send_replace(true);
         self.handover.freeze().await.map_err(|error| error.to_string())?;
         self.suspend().await?;
         let (media, mut descriptors) = self.export().await?;
@@ -230,6 +234,7 @@ impl Calls for Running {
             Media::Suspended(suspended) => Media::Running(suspended.resume()),
             other => other,
         };
+        self.held.send_replace(false);
         if let Err(error) = self.handover.resume().await {
             tracing::error!(%error, "the bridge does not go on after an upgrade that was given up");
         }
