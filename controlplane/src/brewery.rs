@@ -48,7 +48,7 @@ impl Standing {
 }
 
 /// Trusted accounts and domains.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
     listed: Vec<BareJid>,
 }
@@ -77,11 +77,13 @@ impl Trust {
 }
 
 /// A brewery room with those who are in it.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Brewery {
     /// The room.
     room: MucRoom,
+    #[serde(skip)]
     trust: Trust,
+    #[serde(with = "crate::carried")]
     look: Option<Instant>,
     looks: u32,
 }
@@ -115,6 +117,15 @@ impl Brewery {
     /// Goes on where another process was, with nicknames and the addresses that the room shows.
     pub fn take_over(&mut self, joined: bool, occupants: impl Iterator<Item = (String, Option<FullJid>)>) {
         self.room.take_over(joined, occupants);
+    }
+
+    /// Goes on with the room as another process has it; false when that is in another one, or under another nickname.
+    #[must_use]
+    pub fn go_on_with(&mut self, other: Self) -> bool {
+        let Self { room, trust: _, look, looks } = self;
+        let same = (room.room(), room.nickname()) == (other.room.room(), other.room.nickname());
+        (*room, *look, *looks) = (other.room, other.look, other.looks);
+        same
     }
 
     /// Takes a presence; `None` when it is not from this room.

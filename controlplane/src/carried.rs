@@ -5,6 +5,7 @@
 //! below zero before, the moment at which the state is written.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use ringbridge_dataplane::carry;
@@ -43,7 +44,7 @@ fn measured_from<T>(origin: Instant, step: impl FnOnce() -> T) -> T {
     step()
 }
 
-/// A moment, or one that may be missing.
+/// A moment, or one that may be missing, or several, alone or with something else.
 pub trait Timed: Sized {
     /// What is written of it.
     type Distance: Serialize + for<'de> Deserialize<'de>;
@@ -73,15 +74,87 @@ impl Timed for Instant {
     }
 }
 
-impl Timed for Option<Instant> {
-    type Distance = Option<i64>;
+impl<T: Timed> Timed for Option<T> {
+    type Distance = Option<T::Distance>;
 
-    fn distance(&self, origin: Instant) -> Option<Option<i64>> {
-        self.map_or(Some(None), |at| at.distance(origin).map(Some))
+    fn distance(&self, origin: Instant) -> Option<Self::Distance> {
+        self.as_ref().map_or(Some(None), |moment| moment.distance(origin).map(Some))
     }
 
-    fn at(distance: Option<i64>, origin: Instant) -> Option<Self> {
-        distance.map_or(Some(None), |distance| Instant::at(distance, origin).map(Some))
+    fn at(distance: Self::Distance, origin: Instant) -> Option<Self> {
+        distance.map_or(Some(None), |distance| T::at(distance, origin).map(Some))
+    }
+}
+
+/// Lists and tables of moments.
+macro_rules! several {
+    ($($list:ident),*) => {
+        $(impl<T: Timed> Timed for $list<T> {
+            type Distance = $list<T::Distance>;
+
+            fn distance(&self, origin: Instant) -> Option<Self::Distance> {
+                self.iter().map(|moment| moment.distance(origin)).collect()
+            }
+
+            fn at(distances: Self::Distance, origin: Instant) -> Option<Self> {
+                distances.into_iter().map(|distance| T::at(distance, origin)).collect()
+            }
+        })*
+    };
+}
+
+several!(Vec, VecDeque);
+
+/// What may stand beside a moment, or be the key of one.
+pub trait Beside: Clone + Serialize + DeserializeOwned {}
+
+impl<T: Clone + Serialize + DeserializeOwned> Beside for T {}
+
+impl<K: Beside + Ord, T: Timed> Timed for BTreeMap<K, T> {
+    type Distance = BTreeMap<K, T::Distance>;
+
+    fn distance(&self, origin: Instant) -> Option<Self::Distance> {
+        self.iter().map(|(key, moment)| Some((key.clone(), moment.distance(origin)?))).collect()
+    }
+
+    fn at(distances: Self::Distance, origin: Instant) -> Option<Self> {
+        distances.into_iter().map(|(key, distance)| Some((key, T::at(distance, origin)?))).collect()
+    }
+}
+
+impl<A: Beside> Timed for (Instant, A) {
+    type Distance = (i64, A);
+
+    fn distance(&self, origin: Instant) -> Option<Self::Distance> {
+        Some((self.0.distance(origin)?, self.1.clone()))
+    }
+
+    fn at((distance, beside): Self::Distance, origin: Instant) -> Option<Self> {
+        Some((Instant::at(distance, origin)?, beside))
+    }
+}
+
+impl Timed for (String, Instant) {
+    type Distance = (String, i64);
+
+    fn distance(&self, origin: Instant) -> Option<Self::Distance> {
+        Some((self.0.clone(), self.1.distance(origin)?))
+    }
+
+    fn at((beside, distance): Self::Distance, origin: Instant) -> Option<Self> {
+        Some((beside, Instant::at(distance, origin)?))
+    }
+}
+
+impl<A: Beside, B: Beside> Timed for (Instant, A, B) {
+    type Distance = (i64, A, B);
+
+    fn distance(&self, origin: Instant) -> Option<Self::Distance> {
+        Some((self.0.distance(origin)?, self.1.clone(), self.2.clone()))
+    }
+
+    fn at((distance, first, second): Self::Distance, origin: Instant) -> Option<Self> {
+        Some((Instant::at(distance, origin)?, first, second))
     }
 }
 
@@ -110,6 +183,38 @@ pub mod secret {
     /// Reads them.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
         Vec::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
+
+/// A table of what several have in common by an [`std::sync::Arc`] (`#[serde(with = "crate::carried::shared_table")]`).
+pub mod shared_table {
+    use std::any::Any;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use ringbridge_dataplane::carry::shared::{Borrowed, Owned};
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes it.
+    pub fn serialize<K, T, S>(table: &BTreeMap<K, Arc<T>>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        K: Serialize,
+        T: Serialize,
+        S: Serializer,
+    {
+        serializer.collect_map(table.iter().map(|(key, value)| (key, Borrowed(value))))
+    }
+
+    /// Reads it.
+    pub fn deserialize<'de, K, T, D>(deserializer: D) -> Result<BTreeMap<K, Arc<T>>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        T: DeserializeOwned + Any + Send + Sync,
+        D: Deserializer<'de>,
+    {
+        let table = BTreeMap::<K, Owned<T>>::deserialize(deserializer)?;
+        Ok(table.into_iter().map(|(key, Owned(value))| (key, value)).collect())
     }
 }
 

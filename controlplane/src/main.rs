@@ -12,7 +12,7 @@ use ringbridge_controlplane::bridge::{Ended, Upgrading};
 use ringbridge_controlplane::cli::{self, CliError, Request};
 use ringbridge_controlplane::config::Config;
 use ringbridge_controlplane::notify::Notifier;
-use ringbridge_controlplane::upgrade::{self, Program, command};
+use ringbridge_controlplane::upgrade::{self, Beside, BesideHeir, Program, command};
 use ringbridge_controlplane::{bridge, focus, host, logging, public_address, rest, top, xmpp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -157,14 +157,9 @@ fn try_connections(config: &Config) -> ExitCode {
 }
 
 /// Why a process cannot hand its calls over, if so.
-fn not_upgradable(config: &Config, program: &std::io::Result<Program>) -> Option<String> {
+fn not_upgradable(program: &std::io::Result<Program>) -> Option<String> {
     if let Err(error) = program {
         return Some(format!("it does not know its own program: {error}; is /proc mounted?"));
-    }
-    if config.focus.is_some() {
-        let remedy =
-            "run the focus as a process of its own (ringbridge bridge, ringbridge focus), or drain and restart";
-        return Some(format!("the focus is in the same process, and is not handed over; {remedy}"));
     }
     let remedy = "drain it and start another container or service beside it";
     if std::process::id() == 1 {
@@ -198,30 +193,36 @@ async fn run(
         }
     };
     if let Some(wire) = &from
-        && (config.bridge.is_none() || config.focus.is_some())
+        && config.bridge.is_none()
     {
-        let why = "the running process is a bridge alone, and this one is configured to be more, or something else";
+        let why = "the running process is a bridge, and this one is configured to be none";
         tracing::error!("ringbridge stops: {why}");
         upgrade::refuse_over(wire, why.to_owned()).await;
         return (ExitCode::FAILURE, None);
     }
-    let objection = not_upgradable(&config, &program);
+    let objection = not_upgradable(&program);
     let (stop, stopped) = watch::channel(false);
     let (serving, served) = oneshot::channel();
     // Until it has taken over, another process speaks for the service.
     let speaks = Cell::new(from.is_none());
     let mut parts = tokio::task::JoinSet::new();
+    // The focus goes along with the bridge.
+    let both = config.bridge.is_some() && config.focus.is_some();
+    let (beside, beside_requests) = both.then(Beside::new).unzip();
+    let (beside_heir, heritage) = (both && from.is_some()).then(BesideHeir::new).unzip();
     if let Some(settings) = config.bridge {
         let (process, stopped) = (process.clone(), stopped.clone());
         let program = program.unwrap_or_else(|_| Program::new("", []));
-        let upgrading = Upgrading { program, from, objection, serving };
+        let upgrading = Upgrading { program, from, objection, serving, beside, beside_heir };
         parts.spawn(async move {
             bridge::run_upgradable(settings, process, upgrading, stopped).await.map_err(|error| error.to_string())
         });
     }
     if let Some(settings) = config.focus {
         parts.spawn(async move {
-            focus::run(settings, process, stopped).await.map(|()| Ended::Stopped).map_err(|error| error.to_string())
+            let handing = focus::Handing { from: heritage, to: beside_requests };
+            let ended = focus::run_handing(settings, process, handing, stopped).await;
+            ended.map(|()| Ended::Stopped).map_err(|error| error.to_string())
         });
     }
     let mut code = ExitCode::SUCCESS;

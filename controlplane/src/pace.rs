@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// So many at once, and so many per second in the long run.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Rate {
     /// At once, after a while of quiet.
     pub burst: u32,
@@ -13,11 +13,12 @@ pub struct Rate {
 }
 
 /// What is left of a [`Rate`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct Bucket {
     rate: Rate,
     /// Below zero after a charge that was more than there was.
     left: f64,
+    #[serde(with = "crate::carried")]
     at: Option<Instant>,
 }
 
@@ -79,12 +80,14 @@ impl Bucket {
 const CLEAR: Duration = Duration::from_secs(1);
 
 /// One bucket for each of many, most of whom come once. Of those for whom there is no room all share one.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(bound(deserialize = "K: Ord + serde::Deserialize<'de>"))]
 pub struct Buckets<K> {
     rate: Rate,
     most: usize,
     buckets: BTreeMap<K, Bucket>,
     rest: Option<Bucket>,
+    #[serde(with = "crate::carried")]
     cleared: Option<Instant>,
 }
 
@@ -92,6 +95,15 @@ impl<K: Ord + Clone> Buckets<K> {
     /// None yet; remembers `most`.
     pub fn new(rate: Rate, most: usize) -> Self {
         Self { rate, most, buckets: BTreeMap::new(), rest: None, cleared: None }
+    }
+
+    /// Goes on with those of another process, at the own rate.
+    pub fn go_on_with(&mut self, others: Self) {
+        let Self { rate, most: _, buckets, rest, cleared } = self;
+        (*buckets, *rest, *cleared) = (others.buckets, others.rest, others.cleared);
+        for bucket in buckets.values_mut().chain(rest) {
+            bucket.rate = *rate;
+        }
     }
 
     /// Whether it may happen now because of `key`; counts it if so.
@@ -137,9 +149,10 @@ impl<K: Ord + Clone> Buckets<K> {
 }
 
 /// At most one log line in a while, with the number of those that were left out.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Quiet {
     interval: Duration,
+    #[serde(with = "crate::carried")]
     last: Option<Instant>,
     silenced: u64,
 }

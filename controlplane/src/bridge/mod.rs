@@ -148,12 +148,12 @@ pub async fn run_upgradable(
     upgrading: Upgrading,
     shutdown: watch::Receiver<bool>,
 ) -> Result<Ended, BridgeError> {
-    let Upgrading { program, from, objection, serving } = upgrading;
+    let Upgrading { program, from, objection, serving, beside, beside_heir } = upgrading;
     let workers = u16::try_from(settings.workers).unwrap_or(u16::MAX);
     let begun = match from {
         None => Begun::fresh(&settings).await?,
         Some(mut wire) => {
-            let mut heir = Inheriting::new(&settings, dataplane_config(&settings));
+            let mut heir = Inheriting::new(&settings, dataplane_config(&settings), beside_heir);
             let mut stopped = shutdown.clone();
             let frozen = tokio::select! {
                 frozen = take_over(&mut wire, Hello::own(workers), &mut heir) => frozen,
@@ -174,6 +174,7 @@ pub async fn run_upgradable(
     let (handover, requests) = Handover::new();
     let running =
         Running::new(dataplane, handover, &listening, Arc::clone(&counters)).map_err(BridgeError::Descriptors)?;
+    let running = running.beside(beside);
     let (desk, questions) = Desk::new(running, (program, objection), workers, frozen);
     let handing = Handing { from: takeover, to: Some(requests), desk: Some(DeskWindow { questions, counters }) };
     // Its own signal: it goes on until the bridge has ended.

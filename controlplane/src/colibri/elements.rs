@@ -287,7 +287,7 @@ pub struct Endpoints {
 }
 
 /// `<media>`: what an endpoint negotiated for one media type.
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::COLIBRI2, name = "media")]
 pub struct Media {
     /// Audio or video.

@@ -7,10 +7,17 @@ use jid::BareJid;
 use super::limits::MAX_BREAKOUT_ROOMS;
 
 /// How many breakout rooms of each main room have a conference.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Breakouts(BTreeMap<BareJid, usize>);
 
 impl Breakouts {
+    /// Whether these are all of them: the main room of each.
+    pub fn are<'a>(&self, all: impl Iterator<Item = &'a BareJid>) -> bool {
+        let mut counts: BTreeMap<&BareJid, usize> = BTreeMap::new();
+        all.for_each(|main| *counts.entry(main).or_default() += 1);
+        counts.len() == self.0.len() && self.0.iter().all(|(main, count)| counts.get(main) == Some(count))
+    }
+
     /// Counts one more of a main room; false when it has too many.
     pub fn add(&mut self, main: &BareJid) -> bool {
         let count = self.0.entry(main.clone()).or_default();

@@ -7,7 +7,7 @@ use jid::BareJid;
 use tokio_xmpp::minidom::Element;
 
 use super::ice_failures::{IceFailureSettings, IceFailures};
-use super::limits::MAX_NAME;
+use super::limits::{IMPLAUSIBLE, MAX_NAME};
 use super::selection::{Candidate, SelectionSettings, Strategy, Wanted, select};
 
 /// Endpoints added this recently count on top of the reported stress.
@@ -38,7 +38,7 @@ const MAX_DEAD_LINKS: usize = 1_000;
 const DEAD_LINKS: &str = "dead_relays";
 
 /// A relay over which nothing comes although its bridge lives: of which conference, to whom.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct DeadLink {
     /// The meeting id.
     pub meeting: String,
@@ -47,16 +47,19 @@ pub struct DeadLink {
 }
 
 /// One bridge.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Bridge {
     stress: f64,
     endpoint_stress: f64,
     graceful_shutdown: bool,
     shutting_down: bool,
     draining: bool,
+    #[serde(with = "crate::carried")]
     failed_at: Option<Instant>,
+    #[serde(with = "crate::carried")]
     full_at: Option<Instant>,
     healthy: bool,
+    #[serde(with = "crate::carried")]
     added: Vec<Instant>,
     /// Version of ringbridge, when it is one: it understands changed media in updates.
     pub ringbridge: Option<String>,
@@ -68,6 +71,7 @@ pub struct Bridge {
     pub relay_id: Option<String>,
     /// Its relays over which nothing comes, as it reports.
     dead_links: Vec<DeadLink>,
+    #[serde(with = "crate::carried")]
     next_check: Instant,
     /// Health checks in a row that were not answered.
     silences: u32,
@@ -178,10 +182,12 @@ pub enum BridgeChange {
 }
 
 /// All bridges, by occupant JID.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Bridges {
     bridges: BTreeMap<String, Bridge>,
+    #[serde(skip)]
     ice_failure: Option<IceFailureSettings>,
+    #[serde(skip)]
     selection: SelectionSettings,
 }
 
@@ -189,6 +195,21 @@ impl Bridges {
     /// None yet; with settings of failing ICE, bridges that clients do not reach are avoided.
     pub fn new(ice_failure: Option<IceFailureSettings>, selection: SelectionSettings) -> Self {
         Self { ice_failure, selection, ..Self::default() }
+    }
+
+    /// Goes on with the bridges as another process knows them.
+    pub(super) fn go_on_with(&mut self, other: Self) {
+        let Self { bridges, ice_failure: _, selection: _ } = self;
+        *bridges = other.bridges;
+    }
+
+    /// Whether all numbers are some.
+    pub(super) fn is_sound(&self) -> bool {
+        let sound = |bridge: &Bridge| {
+            let finite = bridge.stress.is_finite() && bridge.endpoint_stress.is_finite();
+            finite && bridge.dead_links.len() <= MAX_DEAD_LINKS && bridge.ice_failures.total() < IMPLAUSIBLE
+        };
+        self.bridges.values().all(sound)
     }
 
     /// An endpoint on a bridge asked for another session.

@@ -10,7 +10,7 @@ use super::features::Features;
 const MAX_CAPS: usize = 1_000;
 
 /// One hash.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Known {
     /// The client, as the first one of that hash named itself.
     node: String,
@@ -19,7 +19,7 @@ struct Known {
 }
 
 /// By hash.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Caps(BTreeMap<String, Known>);
 
 impl Caps {

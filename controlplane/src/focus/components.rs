@@ -9,7 +9,7 @@ use tokio_xmpp::minidom::Element;
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 
 /// Addresses of components; none where there is no such module.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Addresses {
     breakout: Option<BareJid>,
     moderation: Option<BareJid>,
@@ -18,10 +18,11 @@ struct Addresses {
 }
 
 /// The components of the server.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Components {
     found: Addresses,
     /// When the host is asked next.
+    #[serde(with = "crate::carried")]
     due: Option<Instant>,
 }
 

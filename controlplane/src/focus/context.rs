@@ -15,7 +15,7 @@ use super::caps::Caps;
 use super::components::Components;
 use super::http;
 use super::ice_restart_totals::IceRestarts;
-use super::limits::{INVITES, MAX_SENDERS, Refusals};
+use super::limits::{IMPLAUSIBLE, INVITES, MAX_SENDERS, Refusals};
 use super::logins::Logins;
 use super::pins::Pins;
 use super::requests::{IQ_TIMEOUT, Pending, Requests};
@@ -33,12 +33,14 @@ pub(super) const ORPHAN_RETRY: Duration = Duration::from_secs(10);
 const ORPHAN_FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// A conference on a bridge whose room is gone.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Orphan {
     pub room: BareJid,
     pub meeting_id: String,
     pub bridge: String,
+    #[serde(with = "crate::carried")]
     pub deadline: Instant,
+    #[serde(with = "crate::carried")]
     forgotten: Instant,
 }
 
@@ -50,7 +52,7 @@ impl Orphan {
 }
 
 /// Counters since the start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Totals {
     pub conferences: u64,
     pub participants: u64,
@@ -63,13 +65,24 @@ pub(super) struct Totals {
     pub restarts: u64,
 }
 
+impl Totals {
+    /// Whether a focus can have counted so far.
+    pub fn are_plausible(&self) -> bool {
+        let Self { conferences, participants, moved, lost_bridges, dead_links, redistributed, restarts } = self;
+        let all = [conferences, participants, moved, lost_bridges, dead_links, redistributed, restarts];
+        all.into_iter().all(|count| *count < IMPLAUSIBLE)
+    }
+}
+
 /// What the conferences share.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub(super) struct Shared {
+    #[serde(skip)]
     pub settings: FocusSettings,
     /// Who is logged in.
     pub logins: Logins,
     /// Whose members of a room are believed to be recorders or gateways.
+    #[serde(skip)]
     pub helpers: Trust,
     /// Our own address.
     pub jid: String,
@@ -77,6 +90,7 @@ pub(super) struct Shared {
     pub online: bool,
     /// Whether the server answers late, so that silence of others means little; and when it last did.
     pub server_slow: bool,
+    #[serde(serialize_with = "crate::carried::serialize")]
     pub server_slow_at: Option<Instant>,
     pub bridges: Bridges,
     pub orphans: Vec<Orphan>,

@@ -13,9 +13,10 @@ use xmpp_parsers::presence::Presence;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
 use super::context::Context;
-use super::limits::Refused;
+use super::limits::{IMPLAUSIBLE, Refused};
 use super::pool::{Announcement, Pool, PoolChange};
 use super::requests::{Answer, Pending};
+use super::state_error::FocusStateError;
 use super::xml::{build, escaped};
 use crate::brewery::Trust;
 use crate::xmpp::iq::Request;
@@ -40,7 +41,7 @@ const MAX_HEADERS: usize = 30;
 const MAX_TEXT: usize = 1_000;
 
 /// One gateway as it describes itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Gateway {
     sip: bool,
     transcriber: bool,
@@ -67,10 +68,11 @@ impl Gateway {
 }
 
 /// A request that waits for a gateway.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Call {
     room: BareJid,
     request: Request,
+    #[serde(with = "crate::xmpp::element_text")]
     payload: Element,
     transcriber: bool,
     region: Option<String>,
@@ -79,7 +81,7 @@ struct Call {
 }
 
 /// Counters since the start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 struct Totals {
     accepted: u64,
     retries: u64,
@@ -100,7 +102,7 @@ pub(super) struct Caller {
 }
 
 /// The gateways and the requests that wait for them.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Dial {
     pool: Option<Pool>,
     gateways: BTreeMap<String, Gateway>,
@@ -116,6 +118,22 @@ impl Dial {
     pub fn new(brewery: Option<&BareJid>, trust: &Trust) -> Result<Self, jid::Error> {
         let pool = brewery.map(|room| Pool::new(room, trust.clone(), &GATEWAYS)).transpose()?;
         Ok(Self { pool, gateways: BTreeMap::new(), calls: BTreeMap::new(), next: 0, totals: Totals::default() })
+    }
+
+    /// Goes on with the calls of another process.
+    pub fn go_on_with(&mut self, other: Self) -> Result<(), FocusStateError> {
+        let Self { pool, gateways, calls, next, totals } = self;
+        Pool::all_go_on_with(pool.as_mut(), other.pool)?;
+        (*gateways, *calls, *next, *totals) = (other.gateways, other.calls, other.next, other.totals);
+        Ok(())
+    }
+
+    /// Whether a focus can have counted so far.
+    pub fn is_sound(&self) -> bool {
+        let Totals { accepted, retries, errors, timeouts, no_instance, all_failed } = self.totals;
+        let all = [self.next, accepted, retries, errors, timeouts, no_instance, all_failed];
+        let calls = self.calls.last_key_value().is_none_or(|(call, _)| *call <= self.next);
+        calls && all.iter().all(|count| *count < IMPLAUSIBLE)
     }
 
     /// The connection is up; nothing that was before is true any more unless the session `resumed`.

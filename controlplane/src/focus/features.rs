@@ -1,7 +1,7 @@
 //! What clients can do.
 
 /// What a client can do, from its disco features (docs/protocol/focus.md 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Features {
     /// Audio at all.
     pub audio: bool,

@@ -11,13 +11,14 @@ use super::kept::KeptRoom;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Rooms that this process is not in yet.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct FormerRooms {
     rooms: BTreeMap<BareJid, KeptRoom>,
     /// Whether we never left them, and know which services the server has.
     enters: bool,
     resumed: bool,
     /// When those that nobody asked for are forgotten.
+    #[serde(with = "crate::carried")]
     until: Option<Instant>,
 }
 

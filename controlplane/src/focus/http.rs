@@ -32,6 +32,26 @@ pub(super) struct HttpClients {
 }
 
 impl HttpClients {
+    /// Nobody yet; another process had so many requests, whose ids are not used again.
+    pub fn after(requests: u64) -> Self {
+        Self { waiting: BTreeMap::new(), next: requests }
+    }
+
+    /// How many requests there were.
+    pub fn count(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether nobody waits.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.values().all(oneshot::Sender::is_closed)
+    }
+
+    /// Has all of them come again.
+    pub fn put_off(&mut self) {
+        self.waiting.clear();
+    }
+
     /// The request that one over HTTP stands for; an error when it was answered at once.
     pub fn begin(&mut self, request: ConferenceRequest) -> Result<Request, Refused> {
         // Who hung up waits no more.

@@ -23,9 +23,11 @@ pub struct IceFailureSettings {
 }
 
 /// The requests for another session of one bridge's endpoints.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct IceFailures {
+    #[serde(with = "crate::carried")]
     requests: VecDeque<(Instant, BareJid, String)>,
+    #[serde(with = "crate::carried")]
     failing_until: Option<Instant>,
     total: u64,
 }

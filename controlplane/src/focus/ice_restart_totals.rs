@@ -1,7 +1,7 @@
 //! What became of ICE restarts.
 
 /// What became of the requests of clients; the names are Jicofo's.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct IceRestarts {
     pub requested: u64,
     pub relayed: u64,

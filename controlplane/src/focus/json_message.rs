@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::limits::{MAX_JSON, MAX_JSON_DEPTH, MAX_LISTED, MAX_NAME};
 
 /// What can be moderated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(super) enum Medium {
     /// Microphones.
     Audio,

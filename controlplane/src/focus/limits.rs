@@ -89,6 +89,9 @@ pub const MAX_CODECS: usize = 16;
 /// Bytes of a meeting id that a room's service gave.
 pub const MAX_MEETING_ID: usize = 100;
 
+/// Nobody counts so far: state of another process that says so is made up.
+pub const IMPLAUSIBLE: u64 = 1 << 62;
+
 /// Why something that was asked did not happen, or not as asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -224,8 +227,23 @@ impl Refused {
 }
 
 /// How often each [`Refused`] occurred.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+#[serde(into = "Vec<u64>", try_from = "Vec<u64>")]
 pub struct Refusals([u64; Refused::ALL.len()]);
+
+impl From<Refusals> for Vec<u64> {
+    fn from(Refusals(counts): Refusals) -> Self {
+        counts.to_vec()
+    }
+}
+
+impl TryFrom<Vec<u64>> for Refusals {
+    type Error = &'static str;
+
+    fn try_from(counts: Vec<u64>) -> Result<Self, &'static str> {
+        counts.try_into().map(Self).map_err(|_| "other reasons are counted there")
+    }
+}
 
 impl Default for Refusals {
     fn default() -> Self {

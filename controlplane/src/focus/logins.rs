@@ -10,6 +10,7 @@ use jid::{BareJid, Jid};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::DefinedCondition;
 
+use super::limits::IMPLAUSIBLE;
 use super::xml::{build, escaped};
 use crate::jingle::ns;
 use crate::xmpp::iq::{Request, stanza_error};
@@ -47,7 +48,7 @@ pub struct LoginSettings {
 }
 
 /// One session.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Session {
     /// Id of the browser.
     machine: String,
@@ -55,16 +56,19 @@ struct Session {
     /// Who showed it last.
     user: Option<Jid>,
     room: BareJid,
+    #[serde(with = "crate::carried")]
     used: Instant,
 }
 
 /// The sessions.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Logins {
+    #[serde(skip)]
     settings: Option<LoginSettings>,
     sessions: BTreeMap<String, Session>,
     /// Sessions by who showed them last.
     users: BTreeMap<Jid, String>,
+    #[serde(with = "crate::carried")]
     look_at: Option<Instant>,
     granted: u64,
 }
@@ -86,6 +90,22 @@ impl Logins {
             }
         });
         Self { settings, sessions: BTreeMap::new(), users: BTreeMap::new(), look_at: None, granted: 0 }
+    }
+
+    /// Goes on with the sessions of another process.
+    pub fn go_on_with(&mut self, other: Self) {
+        let Self { settings: _, sessions, users, look_at, granted } = self;
+        (*sessions, *users, *look_at, *granted) = (other.sessions, other.users, other.look_at, other.granted);
+    }
+
+    /// Whether sessions and those who showed them agree.
+    pub fn is_sound(&self) -> bool {
+        let shown = |(user, id): (&Jid, &String)| self.sessions.get(id).is_some_and(|s| s.user.as_ref() == Some(user));
+        let listed = |(id, session): (&String, &Session)| {
+            session.user.as_ref().is_none_or(|user| self.users.get(user) == Some(id))
+        };
+        let bounded = self.sessions.len() <= MAX_SESSIONS && self.granted < IMPLAUSIBLE;
+        bounded && self.users.iter().all(shown) && self.sessions.iter().all(listed)
     }
 
     /// Whether conferences begin with a login.

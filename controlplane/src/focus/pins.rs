@@ -16,16 +16,17 @@ const MAX_VERSION: usize = 200;
 const MOST_MINUTES: u64 = 366 * 24 * 60;
 
 /// One pin.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Pin {
     version: String,
+    #[serde(with = "crate::carried")]
     until: Instant,
     /// The same, for people.
     expires: SystemTime,
 }
 
 /// All pins.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Pins(BTreeMap<BareJid, Pin>);
 
 impl Pins {

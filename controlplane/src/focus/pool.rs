@@ -7,6 +7,7 @@ use xmpp_parsers::presence::{Presence, Type};
 
 use super::context::Context;
 use super::limits::Refused;
+use super::state_error::FocusStateError;
 use crate::brewery::{Brewery, Trust};
 use crate::pace::Quiet;
 use crate::xmpp::muc::{MucChange, MucRoom, whois_anyone};
@@ -39,6 +40,11 @@ pub(super) struct Announcement {
 }
 
 impl Announcement {
+    /// Of a room that another process had, until this one's settings say what it is.
+    fn unset() -> &'static Self {
+        const { &Self::of_helpers("") }
+    }
+
     /// Of recorders and gateways.
     pub const fn of_helpers(element: &'static str) -> Self {
         let refusal = "not accepted: its account is not trusted in the brewery";
@@ -47,10 +53,12 @@ impl Announcement {
 }
 
 /// The room.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Pool {
     brewery: Brewery,
+    #[serde(with = "crate::carried")]
     retry: Option<Instant>,
+    #[serde(skip, default = "Announcement::unset")]
     announcement: &'static Announcement,
     stranger_lines: Quiet,
 }
@@ -60,6 +68,25 @@ impl Pool {
     pub fn new(room: &BareJid, trust: Trust, announcement: &'static Announcement) -> Result<Self, jid::Error> {
         let brewery = Brewery::new(MucRoom::new(room, "focus")?, trust);
         Ok(Self { brewery, retry: None, announcement, stranger_lines: Quiet::default() })
+    }
+
+    /// Goes on with the room as another process has it.
+    pub fn go_on_with(&mut self, other: Self) -> Result<(), FocusStateError> {
+        let Self { brewery, retry, announcement: _, stranger_lines } = self;
+        if !brewery.go_on_with(other.brewery) {
+            return Err(FocusStateError::Contradiction("a brewery is another room".to_owned()));
+        }
+        (*retry, *stranger_lines) = (other.retry, other.stranger_lines);
+        Ok(())
+    }
+
+    /// The same where there may be none.
+    pub fn all_go_on_with(own: Option<&mut Self>, other: Option<Self>) -> Result<(), FocusStateError> {
+        match (own, other) {
+            (Some(own), Some(other)) => own.go_on_with(other),
+            (None, None) => Ok(()),
+            _ => Err(FocusStateError::Contradiction("a brewery is missing, or one too many".to_owned())),
+        }
     }
 
     /// The room.

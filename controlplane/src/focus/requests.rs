@@ -11,7 +11,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::StanzaError;
 
 use super::cascade::LinkId;
-use super::limits::MAX_HOLD;
+use super::limits::{IMPLAUSIBLE, MAX_HOLD};
 use super::visitors::NodeId;
 
 /// An IQ without an answer for this long failed (docs/protocol/focus.md 11).
@@ -22,8 +22,11 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// A service that does not describe its rooms is not waited for: they only lack its meeting id then.
 const ROOM_INFO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of the beginning of our ids.
+const MAX_PREFIX: usize = 32;
+
 /// What an outstanding IQ of ours is for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Pending {
     /// Something of a conference.
     InConference { room: BareJid, what: Question },
@@ -34,13 +37,16 @@ pub(super) enum Pending {
     /// A Jigasi is to call somebody.
     Dial { call: u64, attempt: usize },
     /// Whether the server listens.
-    Server { asked: Instant },
+    Server {
+        #[serde(with = "crate::carried")]
+        asked: Instant,
+    },
     /// Which components the clients' host has.
     Components,
 }
 
 /// What a conference asked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Question {
     /// Settings of the room.
     RoomForm,
@@ -59,7 +65,13 @@ pub(super) enum Question {
     /// A session-initiate, answered or not.
     Initiate { nick: String, sid: String },
     /// Sources that were signalled to a member in that session, whether they are video, and when.
-    SourcesSignaled { nick: String, sid: String, sources: Vec<(String, bool)>, at: Instant },
+    SourcesSignaled {
+        nick: String,
+        sid: String,
+        sources: Vec<(String, bool)>,
+        #[serde(with = "crate::carried")]
+        at: Instant,
+    },
     /// Settings of the visitors' room on a node.
     VisitorRoomForm { node: NodeId },
     /// Whether the component of visitors heeds what was sent to it about nodes.
@@ -94,15 +106,19 @@ pub(super) enum Answer {
 pub(super) struct ForeignAnswer;
 
 /// Stanzas to send, and IQs that wait for an answer.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Requests {
     /// By number: when each is late, who was asked, and what for.
+    #[serde(with = "crate::carried")]
     pending: BTreeMap<u64, (Instant, Jid, Pending)>,
     /// The same in the order in which they are late: a large room has thousands, and this is looked at after every stanza.
+    #[serde(skip)]
     due: BTreeSet<(Instant, u64)>,
     /// To which server each goes: a visitor node, or our own.
+    #[serde(skip)]
     outputs: VecDeque<(Option<NodeId>, Stanza)>,
     /// MUC services of visitor nodes: what is for them goes there.
+    #[serde(skip)]
     services: BTreeMap<String, NodeId>,
     next_id: u64,
     /// How our ids begin. Those of a former process must not match.
@@ -120,6 +136,24 @@ impl Requests {
             next_id: 0,
             prefix: format!("rb{:x}-", rand::rng().next_u64()),
         }
+    }
+
+    /// Goes on with what another process asked: the answers come to this one.
+    pub fn go_on_with(&mut self, other: Self) {
+        let Self { pending, due, outputs: _, services: _, next_id, prefix } = self;
+        (*pending, *next_id, *prefix) = (other.pending, other.next_id, other.prefix);
+        *due = pending.iter().map(|(number, (at, ..))| (*at, *number)).collect();
+    }
+
+    /// Whether a focus can have asked all this: its numbers were given out, and its ids are distinguished from those of others.
+    pub fn is_sound(&self) -> bool {
+        let numbers = self.pending.last_key_value().is_none_or(|(number, _)| *number <= self.next_id);
+        numbers && self.next_id < IMPLAUSIBLE && self.prefix.starts_with("rb") && self.prefix.len() <= MAX_PREFIX
+    }
+
+    /// Whether something waits to be sent.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
     }
 
     /// Queues a stanza.

@@ -71,16 +71,19 @@ pub enum NodeEvent {
 }
 
 /// The focus.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub struct Focus {
     pub(super) shared: Shared,
     pub(super) conferences: BTreeMap<BareJid, Conference>,
     /// The brewery of bridges.
     pub(super) brewery: Pool,
     /// Bridges that left while there was no other, and until when they may come back.
+    #[serde(serialize_with = "crate::carried::serialize")]
     pub(super) lost: BTreeMap<String, Instant>,
     /// When overloaded bridges are looked for next, and which were relieved lately.
+    #[serde(serialize_with = "crate::carried::serialize")]
     pub(super) redistribution_due: Option<Instant>,
+    #[serde(serialize_with = "crate::carried::serialize")]
     pub(super) relieved: BTreeMap<String, Instant>,
     /// What is recorded, and by whom.
     pub(super) recording: Recording,
@@ -90,15 +93,18 @@ pub struct Focus {
     pub(super) refused_lines: Quiet,
     /// Log lines about messages of components that are not heeded.
     pub(super) message_lines: Quiet,
+    #[serde(serialize_with = "crate::carried::serialize")]
     pub(super) server_asked: Option<Instant>,
     /// Rooms of the process before.
     pub(super) returning: FormerRooms,
-    was_online: bool,
+    pub(super) was_online: bool,
     pub(super) new_rooms: Buckets<Jid>,
-    forget_at: Option<Instant>,
-    asks: Buckets<Jid>,
-    mutes: Buckets<Jid>,
-    trust: Trust,
+    #[serde(serialize_with = "crate::carried::serialize")]
+    pub(super) forget_at: Option<Instant>,
+    pub(super) asks: Buckets<Jid>,
+    pub(super) mutes: Buckets<Jid>,
+    #[serde(skip)]
+    pub(super) trust: Trust,
 }
 
 impl Focus {
@@ -134,6 +140,16 @@ impl Focus {
     pub(super) fn conference(&mut self, now: Instant, room: &BareJid) -> Option<(&mut Conference, Context<'_>)> {
         let conference = self.conferences.get_mut(room)?;
         Some((conference, self.shared.at(now)))
+    }
+
+    /// How many conferences there are.
+    pub(super) fn conference_count(&self) -> usize {
+        self.conferences.len()
+    }
+
+    /// Whether we are connected to a visitor node.
+    pub(super) fn is_node_online(&self, node: NodeId) -> bool {
+        self.shared.visitor_nodes.is_online(node)
     }
 
     /// Takes an input.

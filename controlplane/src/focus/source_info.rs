@@ -6,7 +6,7 @@ use tokio_xmpp::minidom::Element;
 use super::limits::MAX_SOURCE_INFO;
 
 /// What a member says that it sends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Sending {
     pub audio: bool,
     pub video: bool,

@@ -9,7 +9,7 @@ use crate::colibri::elements::MediaType;
 use super::elements::{Content, Description, JingleGroup, JingleSource, JsonMessage, SsrcInfo};
 
 /// One source that somebody publishes, whichever way it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct OwnedSource {
     /// SSRC.
     pub ssrc: u32,
@@ -24,7 +24,7 @@ pub struct OwnedSource {
 }
 
 /// A group of SSRCs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct OwnedGroup {
     /// `SIM` or `FID`.
     pub semantics: String,
@@ -35,7 +35,7 @@ pub struct OwnedGroup {
 }
 
 /// Sources and groups of one owner.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SourceSet {
     /// Sources.
     pub sources: Vec<OwnedSource>,

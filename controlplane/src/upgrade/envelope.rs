@@ -27,11 +27,15 @@ pub enum PartName {
     Xmpp = 3,
     /// Which descriptor is what.
     Descriptors = 4,
+    /// That of what goes [beside](super::Beside) the bridge: the focus.
+    Focus = 5,
 }
 
 impl PartName {
     fn from_code(code: u16) -> Option<Self> {
-        [Self::Worker, Self::Control, Self::Xmpp, Self::Descriptors].into_iter().find(|name| *name as u16 == code)
+        [Self::Worker, Self::Control, Self::Xmpp, Self::Descriptors, Self::Focus]
+            .into_iter()
+            .find(|name| *name as u16 == code)
     }
 }
 

@@ -17,9 +17,11 @@
 //!
 //! A predecessor that dies before the commit ends the calls like any crash; its successor sees the socket close, and ends too.
 
+mod beside;
 pub mod command;
 mod envelope;
 mod hand_over;
+mod listener;
 mod message;
 mod predecessor;
 #[cfg(test)]
@@ -33,8 +35,10 @@ mod take_over;
 mod tests;
 mod wire;
 
+pub use beside::{Beside, BesideHeir, BesideHeritage, BesideLoad, BesideRequest, BesideRequests};
 pub use envelope::{EnvelopeError, MAX_STATE, PartName, StateParts, open, seal};
 pub use hand_over::{Calls, Load, hand_over};
+pub use listener::listening;
 pub use message::{Hello, MAX_REASON, Message, STATE_VERSION, Unfit};
 pub use predecessor::{Action, Busy, Failure, Input, Limits, Outcome, Predecessor, Step};
 pub use program::Program;

@@ -230,7 +230,10 @@ impl Connection {
         };
         self.session.served(resumed, received);
         self.keeping = None;
-        self.save();
+        // Another process may have written it already.
+        if !matches!(ended, Ended::Abandoned) {
+            self.save();
+        }
         ended
     }
 

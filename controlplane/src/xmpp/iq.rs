@@ -6,7 +6,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
 /// Where a request came from and how its answer is addressed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Request {
     /// Sender; `None` is our own server.
     pub from: Option<Jid>,
@@ -15,6 +15,7 @@ pub struct Request {
     /// Stanza id.
     pub id: String,
     /// The payload.
+    #[serde(with = "super::element_text")]
     pub payload: Element,
     /// Whether it is of type `set`.
     pub set: bool,

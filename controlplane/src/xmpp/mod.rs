@@ -3,6 +3,7 @@
 mod connection;
 mod counters;
 mod element_stream;
+pub mod element_text;
 mod event;
 mod framing;
 mod handover;
@@ -120,14 +121,16 @@ pub fn connect_from(
     start(settings, session, None, shutdown)
 }
 
-/// The same, and goes on with the session in `file` where the server still has it. The session outlives this process then: its
-/// stream is not closed at `shutdown`, it just ends.
+/// The same, and without such a session goes on with the one in `file`, where the server still has it. The session outlives this
+/// process then: its stream is not closed at `shutdown`, it just ends.
 pub fn connect_keeping(
     settings: XmppSettings,
+    carried: Option<CarriedSession>,
     file: Option<SessionFile>,
     shutdown: watch::Receiver<bool>,
 ) -> (XmppSender, mpsc::Receiver<XmppEvent>) {
-    let session = file.as_ref().and_then(SessionFile::load).unwrap_or_default();
+    let carried = carried.and_then(session::Session::from_carried);
+    let session = carried.or_else(|| file.as_ref().and_then(SessionFile::load)).unwrap_or_default();
     start(settings, session, file, shutdown)
 }
 

@@ -1,6 +1,6 @@
 //! Multi-user chat as bridges and the focus use it (XEP-0045): join, leave, who is there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tokio_xmpp::jid::{BareJid, FullJid, Jid, ResourcePart};
 use tokio_xmpp::minidom::Element;
@@ -45,12 +45,38 @@ pub enum MucChange {
     OccupantLeft(String),
 }
 
+/// Occupants as another process needs them: nicknames, and addresses where the room shows them (XEP-0045 section 7.2.3).
+mod addresses {
+    use super::*;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes them.
+    pub fn serialize<S: Serializer>(occupants: &HashMap<String, Occupant>, serializer: S) -> Result<S::Ok, S::Error> {
+        let all: BTreeMap<_, _> = occupants.iter().map(|(nick, occupant)| (nick, &occupant.real_jid)).collect();
+        all.serialize(serializer)
+    }
+
+    /// Reads them.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HashMap<String, Occupant>, D::Error> {
+        let all = BTreeMap::<String, Option<FullJid>>::deserialize(deserializer)?;
+        Ok(all.into_iter().map(|(nick, real_jid)| (nick, Occupant::of_another_process(real_jid))).collect())
+    }
+}
+
+impl Occupant {
+    /// Of whom only the address is known.
+    fn of_another_process(real_jid: Option<FullJid>) -> Self {
+        Self { real_jid, affiliation: Affiliation::None, role: Role::Participant }
+    }
+}
+
 /// One room that we are in or want to be in.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct MucRoom {
     /// Our address in the room.
     me: FullJid,
     /// Others by nickname.
+    #[serde(with = "addresses")]
     occupants: HashMap<String, Occupant>,
     /// Whether we are in.
     joined: bool,
@@ -126,8 +152,7 @@ impl MucRoom {
     /// Goes on where another process was: who is in is not announced again. Of others only the addresses are known.
     pub fn take_over(&mut self, joined: bool, occupants: impl Iterator<Item = (String, Option<FullJid>)>) {
         self.joined = joined;
-        let occupant = |real_jid| Occupant { real_jid, affiliation: Affiliation::None, role: Role::Participant };
-        self.occupants = occupants.map(|(nick, real_jid)| (nick, occupant(real_jid))).collect();
+        self.occupants = occupants.map(|(nick, real_jid)| (nick, Occupant::of_another_process(real_jid))).collect();
     }
 
     /// Takes a presence; `None` when it is not from this room.

@@ -5,7 +5,7 @@
 
 pub mod relays;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use ringbridge_controlplane::colibri::elements::{
@@ -188,7 +188,16 @@ pub struct World {
     pub component_requests: Vec<Element>,
     pub component_answers: bool,
     next: u32,
+    settings: FocusSettings,
+    /// What the focus has sent and nobody has answered.
+    sent: VecDeque<Stanza>,
+    /// Hand-overs so far.
+    pub hand_overs: usize,
 }
+
+/// Set to anything, another process takes over from the focus after everything that happens to it: whatever a test says of one
+/// process holds of many.
+const HAND_OVER: &str = "RINGBRIDGE_TEST_HAND_OVER";
 
 pub fn settings() -> FocusSettings {
     FocusSettings {
@@ -255,7 +264,10 @@ impl World {
     pub fn announcing(settings: FocusSettings, components: Vec<(&'static str, &'static str)>) -> Self {
         let now = Instant::now();
         let mut world = Self {
-            focus: Focus::new(settings).unwrap(),
+            focus: Focus::new(settings.clone()).unwrap(),
+            settings,
+            sent: VecDeque::new(),
+            hand_overs: 0,
             now,
             rooms: BTreeMap::new(),
             refuses_joins: false,
@@ -289,6 +301,7 @@ impl World {
     /// The focus is killed, and another process goes on; `resumed` says that the server kept its session meanwhile.
     pub fn next_process(&mut self, settings: FocusSettings, resumed: bool) {
         let left = self.focus.keep();
+        self.settings = settings.clone();
         self.focus = Focus::new(settings).unwrap();
         self.focus.restore(&left).expect("what a focus keeps can be read");
         self.presences.clear();
@@ -373,8 +386,13 @@ impl World {
 
     /// Everything that the focus sends is answered, until it is silent.
     pub fn settle(&mut self) {
+        let handed_over = std::env::var_os(HAND_OVER).is_some();
         for _ in 0..10_000 {
-            let Some((_, stanza)) = self.focus.poll_output() else { return };
+            self.collect();
+            if handed_over {
+                self.hand_over();
+            }
+            let Some(stanza) = self.sent.pop_front() else { return };
             match stanza {
                 Stanza::Presence(presence) => self.presence(presence),
                 Stanza::Iq(iq) => self.iq(iq),
@@ -382,6 +400,22 @@ impl World {
             }
         }
         panic!("the focus does not become silent");
+    }
+
+    fn collect(&mut self) {
+        self.sent.extend(std::iter::from_fn(|| self.focus.poll_output()).map(|(_, stanza)| stanza));
+    }
+
+    /// Another process takes over from the focus; nobody notices.
+    pub fn hand_over(&mut self) {
+        self.collect();
+        let state = self.focus.export(self.now).expect("it can be written");
+        let next = Focus::import(self.now, self.settings.clone(), &state).expect("it can be read");
+        assert_eq!(next.poll_timeout(), self.focus.poll_timeout());
+        assert_eq!((next.stats(self.now), next.debug()), (self.focus.stats(self.now), self.focus.debug()));
+        assert!(next.export(self.now).expect("it can be written") == state, "something is lost");
+        self.focus = next;
+        self.hand_overs += 1;
     }
 
     fn presence(&mut self, presence: Presence) {
@@ -938,7 +972,7 @@ pub fn visitors_with(
     world
 }
 
-fn stanza_of(xml: &str) -> Stanza {
+pub fn stanza_of(xml: &str) -> Stanza {
     let element: Element = xml.parse().unwrap_or_else(|error| panic!("{error}: {xml}"));
     match element.name() {
         "message" => Stanza::Message(Message::try_from(element).unwrap_or_else(|error| panic!("{error}: {xml}"))),

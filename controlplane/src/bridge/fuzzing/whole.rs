@@ -281,11 +281,17 @@ pub fn take_over(now: Instant, state: Vec<u8>) -> Result<(), HandoverError> {
     let capacity = Capacity::default();
     let colibri = takeover.colibri(now, &settings, transport, WORKERS, capacity).expect("it was looked through");
     let lines = takeover.keepers().expect("it was looked through").1;
-    let clients = takeover.clients(now, (Registry::default(), Arc::default()), &colibri, &lines).expect("it was looked through");
+    let clients =
+        takeover.clients(now, (Registry::default(), Arc::default()), &colibri, &lines).expect("it was looked through");
     let parts = takeover.parts.clone();
-    let again = Parts { colibri: colibri.export(now).expect("it is written again"), clients: clients.state(KeeperNumber(0)), ..parts };
+    let again = Parts {
+        colibri: colibri.export(now).expect("it is written again"),
+        clients: clients.state(KeeperNumber(0)),
+        ..parts
+    };
     let written = BridgeState::write(now, &again).expect("it is written again");
-    let read = Takeover::new(now, &settings, WORKERS, (&written, Vec::new())).expect("what was taken over can be again");
+    let read =
+        Takeover::new(now, &settings, WORKERS, (&written, Vec::new())).expect("what was taken over can be again");
     assert!(read.parts.clients == again.clients, "something of the clients was not carried");
     let mut life = Lifecycle::new(settings.shutdown, false);
     life.take_over(again.life);

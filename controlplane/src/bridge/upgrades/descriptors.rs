@@ -4,19 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use super::history::History;
 
-/// Which descriptor is what, in this order: the media's, the bridge channel's, the pages', those of the processes that have data channels.
+/// Which descriptor is what, in this order: the media's, the bridge channel's, the pages', those of the processes that have data channels,
+/// those of the focus beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Descriptors {
     pub media: u32,
     pub channel: bool,
     pub pages: bool,
     pub keepers: u32,
+    pub focus: u32,
     pub history: History,
 }
 
 impl Descriptors {
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.media as usize + usize::from(self.channel) + usize::from(self.pages) + self.keepers as usize
+        let doors = usize::from(self.channel) + usize::from(self.pages);
+        self.media as usize + doors + self.keepers as usize + self.focus as usize
     }
 }

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::running::{Running, names, objection};
-use crate::bridge::handover::Handover;
+use crate::bridge::handover::Outlook;
 use crate::upgrade::{Failure, Hello, Limits, Outcome, Predecessor, Program, hand_over};
 
 /// Questions about upgrades that may wait.
@@ -95,7 +95,7 @@ impl Desk {
             tokio::select! {
                 _ = async { stop.wait_for(|stop| *stop).await.is_ok() } => return (self.running, None),
                 Some(reply) = self.questions.recv() => {
-                    drop(reply.send(tell(self.page.clone(), self.objection.as_deref(), &self.running.handover()).await));
+                    drop(reply.send(tell(self.page.clone(), self.objection.as_deref(), self.running.outlook()).await));
                 }
                 () = self.asking.next() => {
                     if let Some(outcome) = self.upgrade(&mut during).await {
@@ -170,15 +170,15 @@ impl Desk {
 }
 
 /// The page, with what would be handed over now.
-async fn tell(mut page: Page, never: Option<&str>, handover: &Handover) -> Value {
-    match handover.outlook().await {
+async fn tell(mut page: Page, never: Option<&str>, outlook: impl Future<Output = Result<Outlook, String>>) -> Value {
+    match outlook.await {
         Ok(outlook) => {
             (page.conferences, page.endpoints) = (outlook.conferences, outlook.endpoints);
             page.objection = never.map(str::to_owned).or_else(|| objection(&outlook));
             (page.data_channels, page.data_channels_of) = (outlook.data_channels.len(), names(&outlook.data_channels));
             (page.keepers, page.handshakes) = (outlook.keepers, outlook.handshakes.len());
         }
-        Err(why) => page.objection = Some(why.to_string()),
+        Err(why) => page.objection = Some(why),
     }
     json!(page)
 }

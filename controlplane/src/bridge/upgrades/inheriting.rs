@@ -13,7 +13,7 @@ use super::history::History;
 use super::listening::{Inherited, Listening};
 use crate::bridge::handover::{BridgeState, Takeover};
 use crate::bridge::settings::BridgeSettings;
-use crate::upgrade::{Heir, PartName, StateParts};
+use crate::upgrade::{BesideHeir, BesideLoad, Heir, PartName, StateParts};
 
 /// What a new process was given, at work.
 pub(in crate::bridge) struct Heritage {
@@ -37,13 +37,15 @@ struct Imported {
 pub(in crate::bridge) struct Inheriting<'a> {
     settings: &'a BridgeSettings,
     config: DataplaneConfig,
+    /// The focus in the same process, if there is to be one.
+    beside: Option<BesideHeir>,
     imported: Option<Imported>,
     heritage: Option<Heritage>,
 }
 
 impl<'a> Inheriting<'a> {
-    pub fn new(settings: &'a BridgeSettings, config: DataplaneConfig) -> Self {
-        Self { settings, config, imported: None, heritage: None }
+    pub fn new(settings: &'a BridgeSettings, config: DataplaneConfig, beside: Option<BesideHeir>) -> Self {
+        Self { settings, config, beside, imported: None, heritage: None }
     }
 
     /// Once it serves.
@@ -70,6 +72,8 @@ impl Heir for Inheriting<'_> {
             return Err(format!("{} descriptors came, and {} were announced", descriptors.len(), roles.count()));
         }
         // From the end.
+        let of_focus = descriptors.split_off(descriptors.len().saturating_sub(roles.focus as usize));
+        let focus = parts.remove(PartName::Focus, 0).map(|state| BesideLoad { state, descriptors: of_focus });
         let keepers = descriptors.split_off(descriptors.len().saturating_sub(roles.keepers as usize));
         let pages = if roles.pages { descriptors.pop() } else { None };
         let channel = if roles.channel { descriptors.pop() } else { None };
@@ -81,6 +85,11 @@ impl Heir for Inheriting<'_> {
         let takeover =
             Takeover::new(Instant::now(), settings, workers, (&BridgeState::from_bytes(control.to_vec()), keepers))
                 .map_err(|error| error.to_string())?;
+        match (&mut self.beside, focus) {
+            (Some(beside), Some(load)) => beside.import(load).await?,
+            (None, None) => {}
+            (beside, _) => return Err(other_parts(beside.is_some())),
+        }
         let config = self.config.clone();
         let prepared = tokio::task::spawn_blocking(move || Dataplane::start_from(config, state, descriptors)).await;
         let mut prepared = prepared.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
@@ -90,11 +99,21 @@ impl Heir for Inheriting<'_> {
     }
 
     async fn serve(&mut self) {
+        if let Some(beside) = &mut self.beside {
+            beside.serve();
+        }
         self.heritage = self.imported.take().map(|imported| {
             let Imported { takeover, listening, links, prepared, history } = imported;
             Heritage { takeover, listening, links, dataplane: prepared.go(), history }
         });
     }
+}
+
+/// One of the two processes is a bridge alone, and the other is the focus as well.
+fn other_parts(here: bool) -> String {
+    let (running, new) =
+        if here { ("a bridge alone", "the focus as well") } else { ("the focus as well", "a bridge alone") };
+    format!("the running process is {running}, and this one is configured to be {new}; restart for that")
 }
 
 /// The media port is in every candidate that was given out.

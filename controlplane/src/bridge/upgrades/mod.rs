@@ -18,7 +18,7 @@ pub(super) use inheriting::{Heritage, Inheriting};
 pub(super) use listening::Listening;
 pub(super) use running::Running;
 
-use crate::upgrade::{Program, Wire};
+use crate::upgrade::{Beside, BesideHeir, Program, Wire};
 
 /// What a process needs to be upgraded, and to begin as an upgrade.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub struct Upgrading {
     pub objection: Option<String>,
     /// Signalled when the bridge has taken over; never of one that began by itself.
     pub serving: oneshot::Sender<()>,
+    /// The focus in the same process, if there is one: as it is handed over, and as it takes over.
+    pub beside: Option<Beside>,
+    /// Where `from` is there.
+    pub beside_heir: Option<BesideHeir>,
 }
 
 /// The counts of a bridge that took over after so long a freeze.

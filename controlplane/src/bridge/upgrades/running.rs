@@ -17,7 +17,7 @@ use super::listening::{Inherited, Listening};
 use crate::bridge::handover::{Affected, Handover, Outlook};
 use crate::channel::keeper::MAX_KEEPERS;
 use crate::notify::Notifier;
-use crate::upgrade::{Calls, Load, PartName, StateParts};
+use crate::upgrade::{Beside, BesideLoad, Calls, Load, PartName, StateParts};
 
 /// How long handshakes under way are waited for.
 const HANDSHAKES: Duration = Duration::from_secs(2);
@@ -38,6 +38,8 @@ enum Media {
 pub(in crate::bridge) struct Running {
     media: Media,
     handover: Handover,
+    /// The focus in the same process, if there is one.
+    beside: Option<Beside>,
     /// Duplicates.
     listening: Inherited,
     held: watch::Sender<bool>,
@@ -59,6 +61,7 @@ impl Running {
         Ok(Self {
             media: Media::Running(dataplane),
             handover,
+            beside: None,
             listening: listening.duplicate()?,
             held: listening.held.clone(),
             notifier: Notifier::from_environment(),
@@ -73,14 +76,26 @@ impl Running {
         self.keeping.take()
     }
 
+    /// With something that goes along in an upgrade.
+    pub fn beside(self, beside: Option<Beside>) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// What would be carried now, and what not, of all there is.
+    pub fn outlook(&self) -> impl Future<Output = Result<Outlook, String>> + Send + use<> {
+        let (handover, beside) = (self.handover.clone(), self.beside.clone());
+        async move {
+            let mut outlook = handover.outlook().await.map_err(|error| error.to_string())?;
+            if let Some(beside) = beside {
+                outlook.not_resumed.extend(beside.quiesce(false).await?);
+            }
+            Ok(outlook)
+        }
+    }
+
     /// True while it must not be left alone.
     pub fn frozen(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.frozen)
-    }
-
-    /// A way to ask what would be handed over.
-    pub fn handover(&self) -> Handover {
-        self.handover.clone()
     }
 
     /// What became of upgrades.
@@ -141,7 +156,7 @@ pub(super) fn names(affected: &[Affected]) -> String {
 pub(super) fn objection(outlook: &Outlook) -> Option<String> {
     if !outlook.not_resumed.is_empty() {
         return Some(format!(
-            "the XMPP server would not keep the session of {}: the focus would see the bridge leave; enable stream management there \
+            "the XMPP server would not keep the session of {}: everybody would see it leave; enable stream management there \
              (Prosody: the module smacks), and look whether the connection is up",
             outlook.not_resumed.join(", ")
         ));
@@ -159,12 +174,21 @@ pub(super) fn objection(outlook: &Outlook) -> Option<String> {
 
 impl Calls for Running {
     async fn quiesce(&mut self) -> Result<(), String> {
-        let outlook = self.handover.quiesce(HANDSHAKES).await.map_err(|error| error.to_string())?;
+        // Together they have the time of one.
+        let focus = async { if let Some(beside) = &self.beside { beside.quiesce(true).await } else { Ok(Vec::new()) } };
+        let (outlook, not_resumed) = tokio::join!(self.handover.quiesce(HANDSHAKES), focus);
+        let mut outlook = outlook.map_err(|error| error.to_string())?;
+        outlook.not_resumed.extend(not_resumed?);
         objection(&outlook).map_or(Ok(()), Err)
     }
 
     async fn freeze(&mut self) -> Result<Load, String> {
         self.frozen.store(true, Ordering::Release);
+        // First, while media still flows.
+        let focus = match &self.beside {
+            Some(beside) => Some(beside.freeze().await?),
+            None => None,
+        };
         self.held.send_replace(true);
         self.handover.freeze().await.map_err(|error| error.to_string())?;
         self.suspend().await?;
@@ -184,6 +208,7 @@ impl Calls for Running {
             channel: self.listening.channel.is_some(),
             pages: self.listening.pages.is_some(),
             keepers: u32::try_from(keepers.len()).map_err(|error| error.to_string())?,
+            focus: focus.as_ref().map_or(0, |load| u32::try_from(load.descriptors.len()).unwrap_or(u32::MAX)),
             history: counters.history(),
         };
         for listener in [&self.listening.channel, &self.listening.pages].into_iter().flatten() {
@@ -195,6 +220,10 @@ impl Calls for Running {
         parts.insert(PartName::Control, 0, Zeroizing::new(control.as_bytes().to_vec()));
         let roles = postcard::to_allocvec(&roles).map_err(|error| error.to_string())?;
         parts.insert(PartName::Descriptors, 0, Zeroizing::new(roles));
+        if let Some(BesideLoad { state, descriptors: further }) = focus {
+            parts.insert(PartName::Focus, 0, state);
+            descriptors.extend(further);
+        }
         Ok(Load { parts, descriptors })
     }
 
@@ -206,6 +235,11 @@ impl Calls for Running {
         self.held.send_replace(false);
         if let Err(error) = self.handover.resume().await {
             tracing::error!(%error, "the bridge does not go on after an upgrade that was given up");
+        }
+        if let Some(beside) = &self.beside
+            && let Err(error) = beside.resume().await
+        {
+            tracing::error!(%error, "the focus does not go on after an upgrade that was given up");
         }
         self.frozen.store(false, Ordering::Release);
     }
@@ -222,6 +256,11 @@ impl Calls for Running {
             }
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "the bridge had ended already"),
+        }
+        if let Some(beside) = &self.beside
+            && let Err(error) = beside.commit().await
+        {
+            tracing::debug!(%error, "the focus had ended already");
         }
         let media = std::mem::replace(&mut self.media, Media::Gone);
         let notifier = self.notifier.take();

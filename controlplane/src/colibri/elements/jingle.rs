@@ -22,7 +22,7 @@ text_enum! {
 }
 
 /// `<payload-type>` (XEP-0167).
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::RTP, name = "payload-type")]
 pub struct PayloadType {
     /// Number on the wire.
@@ -52,7 +52,7 @@ pub struct PayloadType {
 }
 
 /// `<parameter>` of a payload type; RED's list has no name.
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::RTP, name = "parameter")]
 pub struct Parameter {
     /// Name of the parameter.
@@ -64,7 +64,7 @@ pub struct Parameter {
 }
 
 /// `<rtcp-fb>` (XEP-0293).
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::RTCP_FB, name = "rtcp-fb")]
 pub struct RtcpFeedback {
     /// Such as `nack`.
@@ -76,7 +76,7 @@ pub struct RtcpFeedback {
 }
 
 /// `<rtp-hdrext>` (XEP-0294).
-#[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::RTP_HDREXT, name = "rtp-hdrext")]
 pub struct HeaderExtension {
     /// Number on the wire.
@@ -91,7 +91,7 @@ pub struct HeaderExtension {
 }
 
 /// The Jingle `<transport>` (XEP-0176).
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::ICE_UDP, name = "transport")]
 pub struct IceTransport {
     /// Username fragment.
@@ -118,7 +118,7 @@ pub struct IceTransport {
 }
 
 /// `<candidate>` (XEP-0176).
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::ICE_UDP, name = "candidate")]
 pub struct Candidate {
     /// Component, always 1.
@@ -163,7 +163,7 @@ pub struct Candidate {
 }
 
 /// `<fingerprint>` (XEP-0320).
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::DTLS, name = "fingerprint")]
 pub struct Fingerprint {
     /// Hash function, e.g. `sha-256`.
@@ -178,7 +178,7 @@ pub struct Fingerprint {
 }
 
 /// `<web-socket>`.
-#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq)]
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[xml(namespace = ns::COLIBRI, name = "web-socket")]
 pub struct WebSocket {
     /// URL that the other side opens.

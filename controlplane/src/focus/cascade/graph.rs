@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::colibri::elements::IceTransport;
+use crate::focus::limits::IMPLAUSIBLE;
 
 /// Endpoints in one request to a relay. A stanza of the whole conference would be longer than servers let pass.
 pub(super) const ENDPOINTS_PER_REQUEST: usize = 40;
 
 /// A bridge of the conference, for as long as it takes part without a break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(in crate::focus) struct NodeId(u64);
 
 /// A relay between two bridges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(in crate::focus) struct LinkId(u64);
 
 /// A full mesh of bridges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(in crate::focus) struct MeshId(u32);
 
 impl MeshId {
@@ -43,7 +44,7 @@ pub(in crate::focus) enum Place {
 }
 
 /// What a bridge is to be asked about one of its relays.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::focus) struct Order {
     /// The bridge.
     pub to: NodeId,
@@ -55,7 +56,7 @@ pub(in crate::focus) struct Order {
 }
 
 /// What became of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::focus) enum Change {
     /// It is new.
     Create,
@@ -66,7 +67,7 @@ pub(in crate::focus) enum Change {
 }
 
 /// What is asked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::focus) enum What {
     /// A new relay, with those who are behind it. The bridge answers with its transport.
     Create { mesh: MeshId, initiator: bool, endpoints: Vec<String> },
@@ -79,7 +80,7 @@ pub(in crate::focus) enum What {
 }
 
 /// One side of a link.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct End {
     node: NodeId,
     /// The endpoints that were announced to its bridge on this relay; none before it was asked for the relay.
@@ -87,7 +88,7 @@ struct End {
 }
 
 /// A relay: the first end is the initiator.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Link {
     mesh: MeshId,
     ends: [End; 2],
@@ -104,7 +105,7 @@ impl Link {
 }
 
 /// A bridge of the conference.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Node {
     /// Under which name other bridges reach it.
     relay_id: String,
@@ -115,7 +116,7 @@ struct Node {
 }
 
 /// The bridges of one conference and their links.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(in crate::focus) struct Cascade {
     nodes: BTreeMap<NodeId, Node>,
     links: BTreeMap<LinkId, Link>,
@@ -126,6 +127,21 @@ pub(in crate::focus) struct Cascade {
 }
 
 impl Cascade {
+    /// Whether links are between bridges that take part, and no number will be given out twice.
+    pub fn is_sound(&self) -> bool {
+        let nodes = self.nodes.last_key_value().is_none_or(|(node, _)| node.0 <= self.next_node);
+        let links = self.links.last_key_value().is_none_or(|(link, _)| link.0 <= self.next_link);
+        let meshes = self.links.values().map(|link| link.mesh).chain(self.nodes.values().map(|node| node.home));
+        let ends = self.links.values().flat_map(|link| &link.ends);
+        let counts = self.next_node < IMPLAUSIBLE && self.next_link < IMPLAUSIBLE && self.next_mesh < u32::MAX / 2;
+        let mut meshes = meshes.map(|mesh| mesh.0);
+        counts
+            && nodes
+            && links
+            && meshes.all(|mesh| mesh <= self.next_mesh)
+            && ends.map(|end| end.node).all(|node| self.nodes.contains_key(&node))
+    }
+
     /// The next request, in the order in which they are to be sent.
     pub fn poll_order(&mut self) -> Option<Order> {
         self.orders.pop_front()

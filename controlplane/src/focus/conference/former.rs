@@ -9,10 +9,11 @@ use crate::focus::kept::KeptMember;
 const BRIDGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the process before left of a conference's members.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct Former {
     members: BTreeMap<String, KeptMember>,
     /// Until when a missing bridge is not announced.
+    #[serde(with = "crate::carried")]
     quiet_until: Option<Instant>,
 }
 

@@ -19,11 +19,12 @@ const MAIN_ROOM: &str = "muc#roominfo_breakout_main_room";
 const FORGETS: Duration = Duration::from_secs(10);
 
 /// The room's meeting id and where it cannot be used.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct MeetingId {
     /// As the room's service publishes it.
     pub(super) room: Option<String>,
     /// The bridge that had it last, and when that ended.
+    #[serde(with = "crate::carried")]
     ended: Option<(String, Instant)>,
     /// A bridge said that it has a conference of this id.
     taken: bool,

@@ -32,7 +32,7 @@ const RESTARTS_PER_MINUTE: usize = 5;
 const PAST_SIDS: usize = 8;
 
 /// Where a member's session with the bridge stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in super::super) enum Stage {
     /// No session.
     Idle,
@@ -49,7 +49,7 @@ pub(in super::super) enum Stage {
 }
 
 /// Its session: what was agreed, and what was signalled to it of others.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Session {
     stage: Stage,
     /// Number of its latest invitation: answers to older ones are late.
@@ -63,10 +63,12 @@ struct Session {
     /// The bridge signals the others' sources to it, not we.
     ssrc_rewriting: bool,
     /// Sources of others that were signalled to it, by owner; those of media that it does not support included.
+    #[serde(with = "crate::carried::shared_table")]
     known: BTreeMap<String, Arc<SourceSet>>,
     /// It accepted its offer just now, and what changed since that was written is not signalled to it yet.
     behind: bool,
     /// Names of others' sources that are not signalled to it yet, and until when they are held back from it.
+    #[serde(with = "crate::carried")]
     unsignalled: BTreeMap<String, Instant>,
     /// Number of the latest ICE restart that was signalled to it; 0 when there was none in this session.
     ice_generation: u32,
@@ -75,7 +77,7 @@ struct Session {
 }
 
 /// A member that is no person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in super::super) enum Helper {
     /// A Jibri.
     Recorder,
@@ -99,14 +101,14 @@ impl Helper {
 }
 
 /// What is known of a member that only watches.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Watching {
     node: Option<NodeId>,
     codecs: Option<Vec<String>>,
 }
 
 /// One member of the room.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct Member {
     real_jid: Option<FullJid>,
     arrival: u64,
@@ -507,8 +509,8 @@ pub(super) fn only_watches(item: &Item) -> bool {
 }
 
 /// When restarts were granted.
-#[derive(Debug, Default)]
-struct RestartBudget(Vec<Instant>);
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+struct RestartBudget(#[serde(with = "crate::carried")] Vec<Instant>);
 
 impl RestartBudget {
     /// Whether one may be granted now; counts it if so.

@@ -9,10 +9,11 @@ use crate::focus::visitors::Bearer;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known of a room.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Metadata {
     current: Option<RoomMetadata>,
     /// Until when the room waits for it.
+    #[serde(with = "crate::carried")]
     due: Option<Instant>,
 }
 

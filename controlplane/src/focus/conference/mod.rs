@@ -1,6 +1,7 @@
 //! One conference of the focus: its room, its members, and their sessions on a bridge. Its methods take what all conferences
 //! share as a [`Context`](super::context::Context).
 
+mod check;
 mod component_messages;
 mod former;
 mod ice_restart;

@@ -8,7 +8,7 @@ use crate::focus::json_message::{Medium, ModerationMessage};
 use crate::focus::kept::KeptModeration;
 
 /// Moderation of one medium.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct OfMedium {
     enabled: bool,
     /// Who may unmute all the same, by nickname. It outlasts their leaving: they may be in a breakout room.
@@ -16,7 +16,7 @@ struct OfMedium {
 }
 
 /// Moderation of a room.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Moderation(BTreeMap<Medium, OfMedium>);
 
 impl Moderation {

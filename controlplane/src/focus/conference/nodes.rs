@@ -1,6 +1,6 @@
 //! The bridges that a conference is on, and which member is on which.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::focus::bridges::Bridges;
@@ -9,7 +9,7 @@ use crate::focus::selection::Present;
 use crate::jingle::SourceSet;
 
 /// The conference on one bridge.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct BridgeSession {
     /// Our id of it, signalled to clients.
     pub(super) id: String,
@@ -20,6 +20,7 @@ pub(super) struct BridgeSession {
     /// The bridge's own sources, from its first answer.
     pub(super) feedback: Option<SourceSet>,
     /// When endpoints were added to it, the latest last.
+    #[serde(with = "crate::carried")]
     added: VecDeque<Instant>,
 }
 
@@ -34,7 +35,7 @@ impl BridgeSession {
 const AVOIDED: Duration = Duration::from_secs(300);
 
 /// Why a bridge was left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Left {
     /// It did not reach others of the conference.
     DeadLink,
@@ -43,7 +44,7 @@ pub(super) enum Left {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Nodes {
     /// The first one first.
     sessions: Vec<BridgeSession>,
@@ -52,10 +53,21 @@ pub(super) struct Nodes {
     /// How the bridges are linked.
     pub(super) cascade: Cascade,
     /// Bridges that were left, the latest last, and when.
+    #[serde(with = "crate::carried")]
     left: Vec<(Instant, String, Left)>,
 }
 
 impl Nodes {
+    /// Whether members are where the conference is, and no two sessions are taken for each other.
+    pub fn is_sound(&self) -> bool {
+        let distinct = |all: BTreeSet<&str>| all.len() == self.sessions.len();
+        let nodes: BTreeSet<NodeId> = self.sessions.iter().map(|session| session.node).collect();
+        distinct(self.sessions.iter().map(|session| session.id.as_str()).collect())
+            && distinct(self.sessions.iter().map(|session| session.bridge.as_str()).collect())
+            && nodes.len() == self.sessions.len()
+            && self.homes.values().all(|home| self.by_id(home).is_some())
+    }
+
     /// How many bridges.
     pub fn len(&self) -> usize {
         self.sessions.len()

@@ -5,7 +5,7 @@ use crate::focus::source_info::Sending;
 use crate::jingle::SourceSet;
 
 /// Those who send, and what presence says of that.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Senders {
     audio: usize,
     video: usize,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::colibri::elements as c2;
 use crate::colibri::names;
-use crate::focus::limits::MAX_NAME;
+use crate::focus::limits::{IMPLAUSIBLE, MAX_NAME};
 use crate::focus::settings::SourceLimits;
 use crate::jingle::{OwnedGroup, OwnedSource, SourceSet};
 
@@ -55,8 +55,9 @@ pub enum SourceError {
 }
 
 /// Everybody's sources.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct ConferenceSources {
+    #[serde(skip)]
     limits: SourceLimits,
     by_owner: BTreeMap<String, SourceSet>,
     /// The SSRCs in `by_owner`: to look through everybody's for each of a newcomer's would cost as much as there are.
@@ -66,6 +67,7 @@ pub struct ConferenceSources {
     /// Owners of whom something else is shown since this was asked last.
     changed: BTreeSet<String>,
     /// What is signalled to others of each; every member has these very sets, not copies.
+    #[serde(with = "crate::carried::shared_table")]
     shown: BTreeMap<String, Arc<SourceSet>>,
     reserved: BTreeSet<u32>,
     /// By owner: msids that it announced and took back, and how often.
@@ -95,6 +97,20 @@ impl ConferenceSources {
     /// What one participant may publish.
     pub fn limits(&self) -> SourceLimits {
         self.limits
+    }
+
+    /// Whether what is known of all together follows from what is known of each.
+    pub fn is_sound(&self) -> bool {
+        let mut of_each = Self::default();
+        self.by_owner.iter().for_each(|(owner, set)| of_each.index(owner, set));
+        let sources: usize = self.by_owner.values().map(|set| set.sources.len()).sum();
+        let plausible = self.renamed < IMPLAUSIBLE && sources == self.ssrcs.len();
+        plausible && of_each.ssrcs == self.ssrcs && of_each.streams == self.streams
+    }
+
+    /// What one participant may publish from now on.
+    pub fn set_limits(&mut self, limits: SourceLimits) {
+        self.limits = limits;
     }
 
     /// Adds to an owner's sources, all or nothing, and returns what was added with names filled in.

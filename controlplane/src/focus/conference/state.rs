@@ -17,6 +17,7 @@ use super::sources::ConferenceSources;
 use super::visitor_rooms::Visitors;
 use crate::focus::context::{Context, ORPHAN_LIFETIME, Orphan};
 use crate::focus::limits::{self, BREAKOUT_JOIN, MAX_WAITING};
+use crate::focus::settings::SourceLimits;
 use crate::pace::Bucket;
 use crate::xmpp::iq::Request;
 
@@ -25,7 +26,7 @@ const FAILURES: usize = 3;
 const FAILURE_WINDOW: Duration = Duration::from_secs(30);
 
 /// How far the room is.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) enum RoomState {
     /// Our join was sent; these requests wait for it.
     Joining(Vec<Request>),
@@ -71,7 +72,7 @@ impl Options {
 pub(super) const BRIDGE_OWNER: &str = "jvb";
 
 /// One conference.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct Conference {
     /// Its room.
     pub(super) room: BareJid,
@@ -106,26 +107,34 @@ pub(in super::super) struct Conference {
     /// How many send.
     pub(super) senders: Senders,
     /// What else our presence says, by topic.
+    #[serde(with = "crate::xmpp::element_text")]
     pub(super) notices: BTreeMap<String, Element>,
     /// Whether presence says that there is no bridge.
     pub(super) no_bridge: bool,
     /// Participants after the n-th start muted: audio, video.
     pub(super) start_muted: (Option<usize>, Option<usize>),
     /// When an empty room is given up.
+    #[serde(with = "crate::carried")]
     pub(super) initial_deadline: Option<Instant>,
     /// When the session of the last one left ends.
+    #[serde(with = "crate::carried")]
     pub(super) single_deadline: Option<Instant>,
     /// When sessions on bridges failed.
+    #[serde(with = "crate::carried")]
     pub(super) failures: Vec<(Instant, String)>,
     /// How often changed sources are signalled to its members.
     pub(super) signal_rate: Bucket,
     /// When what was not signalled at once is.
+    #[serde(with = "crate::carried")]
     pub(super) signal_due: Option<Instant>,
     /// When the first wait for a source to be signalled to a member is over.
+    #[serde(with = "crate::carried")]
     pub(super) hold_due: Option<Instant>,
     /// When invitations that were put off are due.
+    #[serde(with = "crate::carried")]
     pub(super) invite_due: Option<Instant>,
     /// When it began.
+    #[serde(with = "crate::carried")]
     pub(super) created: Instant,
     /// What the process before left of its members.
     pub(super) former: Former,
@@ -165,6 +174,11 @@ impl Conference {
             former: Former::default(),
             room,
         }
+    }
+
+    /// It was of another process, and its participants may publish as many sources here.
+    pub fn adopt(&mut self, limits: SourceLimits) {
+        self.sources.set_limits(limits);
     }
 
     /// Its room.

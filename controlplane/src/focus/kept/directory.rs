@@ -2,7 +2,8 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const MAX_FILE: u64 = 256 << 20;
 #[derive(Debug)]
 pub(in crate::focus) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
     /// What is in the file.
     written: String,
     /// When a change is to be written.
@@ -39,22 +40,49 @@ impl Directory {
         Self::open_within(path, LOCK_PATIENCE).await
     }
 
-    async fn open_within(path: &Path, patience: Duration) -> io::Result<Self> {
+    /// The same with the lock of another process, which holds it for as long as it has it; one of another folder does not count.
+    pub fn take(path: &Path, lock: Option<OwnedFd>) -> io::Result<Self> {
+        let own = Self::lock_file(path)?;
+        let file = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        let held = match lock.map(File::from) {
+            Some(held) if file(&held)? == file(&own)? => held,
+            _ => own,
+        };
+        match held.try_lock() {
+            Ok(()) => Ok(Self::locked(path, held)),
+            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => Err(in_use()),
+        }
+    }
+
+    /// The lock, for the process that goes on.
+    pub fn lock(&self) -> io::Result<OwnedFd> {
+        self.lock.try_clone().map(OwnedFd::from)
+    }
+
+    fn lock_file(path: &Path) -> io::Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join("focus.lock"))?;
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join("focus.lock"))
+    }
+
+    fn locked(path: &Path, lock: File) -> Self {
+        Self { path: path.to_owned(), lock, written: String::new(), due: None, pause: SOON, failed: false }
+    }
+
+    async fn open_within(path: &Path, patience: Duration) -> io::Result<Self> {
+        let lock = Self::lock_file(path)?;
         let until = Instant::now() + patience;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::Error(error)) => return Err(error),
                 Err(TryLockError::WouldBlock) if Instant::now() >= until => {
-                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another focus uses it"));
+                    return Err(in_use());
                 }
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_RETRY).await,
             }
         }
-        Ok(Self { path: path.to_owned(), _lock: lock, written: String::new(), due: None, pause: SOON, failed: false })
+        Ok(Self::locked(path, lock))
     }
 
     /// Where the XMPP session is kept.
@@ -115,6 +143,10 @@ impl Directory {
     }
 }
 
+fn in_use() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "another focus uses it")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +174,18 @@ mod tests {
             .map(|_| ())
             .map_err(|error| error.kind());
         assert_eq!(second, Err(io::ErrorKind::ResourceBusy));
+        let (handed, of_nobody) = (directory.lock().expect("a descriptor"), None);
+        let next = Directory::take(&path.join("deeper"), Some(handed)).expect("the lock goes on");
         drop(directory);
+        let other = |lock| Directory::take(&path.join("deeper"), lock).map(|_| ()).map_err(|error| error.kind());
+        assert_eq!(
+            other(of_nobody),
+            Err(io::ErrorKind::ResourceBusy),
+            "it is locked for as long as the next one lives"
+        );
+        let elsewhere = Directory::take(&path.join("elsewhere"), None).expect("nobody uses it");
+        assert_eq!(other(elsewhere.lock().ok()), Err(io::ErrorKind::ResourceBusy), "that is no lock of this folder");
+        drop(next);
         let directory = Directory::open(&path.join("deeper")).await.expect("a folder");
         assert_eq!(directory.load().expect("readable").as_deref(), Some("second"));
         drop(directory);

@@ -62,7 +62,7 @@ impl Report {
 }
 
 /// What is recorded, and where to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Task {
     /// Into a file.
     File,
@@ -84,7 +84,7 @@ impl Task {
 }
 
 /// A key of a streaming service: whoever has it can stream in its owner's name, so it is in no log line.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Secret(String);
 
 impl Secret {
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// What a client asks to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Order {
     pub task: Task,
     pub display_name: Option<String>,

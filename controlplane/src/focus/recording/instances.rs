@@ -8,6 +8,7 @@ use xmpp_parsers::presence::Presence;
 use super::element::is_available;
 use crate::focus::context::Context;
 use crate::focus::pool::{Pool, PoolChange};
+use crate::focus::state_error::FocusStateError;
 
 /// A Jibri that failed is not asked for so long, unless it says anew that it is idle.
 const FAILURE: Duration = Duration::from_secs(60);
@@ -17,10 +18,12 @@ const SELECTED: Duration = Duration::from_millis(200);
 const MAX_INSTANCES: usize = 1_000;
 
 /// One Jibri.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Instance {
     available: bool,
+    #[serde(with = "crate::carried")]
     failed: Option<Instant>,
+    #[serde(with = "crate::carried")]
     selected: Option<Instant>,
 }
 
@@ -43,7 +46,7 @@ pub(super) enum InstanceChange {
 }
 
 /// The Jibris of one brewery.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Instances {
     pub pool: Pool,
     known: BTreeMap<String, Instance>,
@@ -53,6 +56,20 @@ impl Instances {
     /// A pool without Jibris.
     pub fn new(pool: Pool) -> Self {
         Self { pool, known: BTreeMap::new() }
+    }
+
+    /// Goes on with the Jibris as another process knows them.
+    pub fn all_go_on_with(own: Option<&mut Self>, other: Option<Self>) -> Result<(), FocusStateError> {
+        let (pools, others) = match own {
+            Some(Self { pool, known }) => {
+                let other = other.map(|other| (other.pool, other.known));
+                let (others, theirs) = other.unzip();
+                *known = theirs.unwrap_or_default();
+                (Some(pool), others)
+            }
+            None => (None, other.map(|other| other.pool)),
+        };
+        Pool::all_go_on_with(pools, others)
     }
 
     /// Takes a presence of their brewery.

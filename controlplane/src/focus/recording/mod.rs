@@ -21,10 +21,11 @@ use self::element::{Ask, Order, Report, Status, Task};
 use self::instances::{InstanceChange, Instances, NoJibri};
 use self::session::{Session, Stage};
 use super::context::Context;
-use super::limits::Refused;
+use super::limits::{IMPLAUSIBLE, Refused};
 use super::pool::{Announcement, Pool};
 use super::requests::{Answer, Pending};
 use super::settings::RecordingSettings;
+use super::state_error::FocusStateError;
 use super::xml::{build, escaped};
 use crate::brewery::Trust;
 use crate::xmpp::iq::Request;
@@ -42,16 +43,17 @@ const IDLE_GRACE: Duration = Duration::from_secs(5);
 const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 
 /// Part of our presence in a room: what it is about, and what it says.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Notice {
     pub room: BareJid,
     /// Of the same topic only the latest is shown.
     pub topic: String,
+    #[serde(with = "crate::xmpp::element_text")]
     pub element: Element,
 }
 
 /// Counters since the start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 struct Totals {
     started: u64,
     failed: u64,
@@ -64,7 +66,7 @@ struct Totals {
 
 /// Failures by the kind of task, counted as Jicofo does: of each Jibri that did not begin or did not go on, and of each request
 /// for which there was none.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 struct Failures {
     recording: u64,
     stream: u64,
@@ -82,7 +84,7 @@ impl Failures {
 }
 
 /// The tasks of one conference.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Tasks {
     /// The recording or the stream; there is one at most.
     recording: Option<Session>,
@@ -132,8 +134,9 @@ impl Tasks {
 }
 
 /// All tasks of all conferences.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Recording {
+    #[serde(skip)]
     settings: RecordingSettings,
     recorders: Option<Instances>,
     sip: Option<Instances>,
@@ -159,6 +162,25 @@ impl Recording {
             notices: VecDeque::new(),
             totals: Totals::default(),
         })
+    }
+
+    /// Goes on with the tasks of another process.
+    pub fn go_on_with(&mut self, other: Self) -> Result<(), FocusStateError> {
+        let Self { settings: _, recorders, sip, rooms, attempts, notices, totals } = self;
+        Instances::all_go_on_with(recorders.as_mut(), other.recorders)?;
+        Instances::all_go_on_with(sip.as_mut(), other.sip)?;
+        (*rooms, *attempts, *notices, *totals) = (other.rooms, other.attempts, other.notices, other.totals);
+        Ok(())
+    }
+
+    /// Whether a focus can have counted so far, and calls stand under their addresses.
+    pub fn is_sound(&self) -> bool {
+        let Totals { started, failed, retried, no_instance, busy, found, failures } = self.totals;
+        let Failures { recording, stream, call } = failures;
+        let all = [self.attempts, started, failed, retried, no_instance, busy, found, recording, stream, call];
+        let called = |(address, session): (&String, &Session)| matches!(&session.order.task, Task::Sip { address: its } if its == address);
+        let tasks = |tasks: &Tasks| tasks.calls.iter().all(called);
+        all.iter().all(|count| *count < IMPLAUSIBLE) && self.rooms.values().all(tasks)
     }
 
     fn breweries(&mut self) -> impl Iterator<Item = &mut Instances> {

@@ -6,18 +6,26 @@ use super::element::Order;
 use crate::xmpp::iq::Request;
 
 /// How far a task is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Stage {
     /// A Jibri was asked, and has to answer, or to be at work, by then.
-    Starting { jibri: String, until: Instant },
+    Starting {
+        jibri: String,
+        #[serde(with = "crate::carried")]
+        until: Instant,
+    },
     /// A Jibri is at work. It says that it is idle since then, if it does, and has said nothing of the task yet.
-    Running { jibri: String, idle: Option<Instant> },
+    Running {
+        jibri: String,
+        #[serde(with = "crate::carried")]
+        idle: Option<Instant>,
+    },
     /// A recorder was in the room before we were: its nickname. Which Jibri it is, is not known.
     Found { nick: String },
 }
 
 /// One task.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Session {
     /// Signalled to clients and to the Jibri.
     pub id: String,

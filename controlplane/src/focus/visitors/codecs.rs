@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_xmpp::minidom::Element;
 
-use crate::focus::limits::{MAX_CODEC, MAX_CODECS};
+use crate::focus::limits::{IMPLAUSIBLE, MAX_CODEC, MAX_CODECS};
 
 /// Every client understands it.
 const LAST_RESORT: &str = "vp8";
@@ -28,7 +28,7 @@ pub(in super::super) fn codecs_of(payloads: &[Element]) -> Option<Vec<String>> {
 }
 
 /// The preferences of all visitors that have any (a Borda count).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct Codecs {
     voters: usize,
     /// By codec: how many have it, and the sum of its places.
@@ -36,6 +36,13 @@ pub(in super::super) struct Codecs {
 }
 
 impl Codecs {
+    /// Whether as many can have voted.
+    pub fn is_sound(&self) -> bool {
+        let most = IMPLAUSIBLE as usize;
+        let votes = self.votes.values().all(|(count, places)| *count < most && *places < most);
+        votes && self.voters < most && self.votes.len() <= MAX_CODECS
+    }
+
     /// One more visitor.
     pub fn add(&mut self, codecs: &[String]) {
         self.voters += 1;

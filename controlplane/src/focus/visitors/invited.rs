@@ -3,17 +3,25 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::focus::limits::IMPLAUSIBLE;
+
 /// How long at a time these are counted together.
 const TOGETHER: Duration = Duration::from_millis(500);
 
 /// How many are on their way to one room.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct Invited {
     /// How many were sent until when, the oldest first.
+    #[serde(with = "crate::carried")]
     sent: VecDeque<(Instant, usize)>,
 }
 
 impl Invited {
+    /// Whether each entry stands for somebody.
+    pub fn is_sound(&self) -> bool {
+        self.sent.iter().all(|(_, count)| (1..IMPLAUSIBLE as usize).contains(count))
+    }
+
     /// One more is on its way, for `latency` at most.
     pub fn add(&mut self, now: Instant, latency: Duration) {
         self.forget(now);

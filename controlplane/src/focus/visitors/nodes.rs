@@ -3,13 +3,14 @@
 use jid::BareJid;
 
 use crate::focus::settings::{VisitorNode, VisitorSettings};
+use crate::focus::state_error::FocusStateError;
 
 /// One of the visitor nodes, by its index in the settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct NodeId(usize);
 
 /// What is known of one.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 struct Node {
     online: bool,
     /// Visitors of all conferences.
@@ -17,8 +18,9 @@ struct Node {
 }
 
 /// The visitor nodes; none where there are no visitors.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(in super::super) struct Nodes {
+    #[serde(skip)]
     settings: Option<VisitorSettings>,
     nodes: Vec<Node>,
 }
@@ -28,6 +30,16 @@ impl Nodes {
     pub fn new(settings: Option<VisitorSettings>) -> Self {
         let count = settings.as_ref().map_or(0, |settings| settings.nodes.len());
         Self { settings, nodes: vec![Node::default(); count] }
+    }
+
+    /// Goes on with the nodes as another process knows them.
+    pub fn go_on_with(&mut self, other: Self) -> Result<(), FocusStateError> {
+        let Self { settings: _, nodes } = self;
+        if nodes.len() != other.nodes.len() {
+            return Err(FocusStateError::Contradiction("there are other visitor nodes".to_owned()));
+        }
+        *nodes = other.nodes;
+        Ok(())
     }
 
     /// How visitors are dealt with; none where there are none.
