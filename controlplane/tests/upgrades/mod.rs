@@ -368,7 +368,7 @@ async fn programs_that_cannot_take_over_change_nothing() {
         (&impostor, "unfit", "its state has version"),
         (&other_workers, "unfit", "configured for 1 media workers and this one runs 2"),
         (&door_in_use, "refused", "for the colibri WebSocket"),
-        (&as_focus_too, "refused", "configured to be more"),
+        (&as_focus_too, "refused", "configured to be the focus as well"),
     ] {
         service.install(Some(script));
         let (code, text) = service.upgrade(&[]).await;
