@@ -230,6 +230,29 @@ fn a_squeezed_link_gets_less_and_gets_the_top_layer_back() {
     assert!(last.rtt.is_some_and(|rtt| (40..200).contains(&rtt.as_millis())), "{last:?}");
 }
 
+/// A process that takes over knows what the link carries: it sends no more, and no less, than the one before.
+#[test]
+fn estimates_go_on_over_hand_overs() {
+    let mut world = World::new(ForwarderConfig::default(), JICOFO.media(), 3e6);
+    let in_turns = |world: &mut World, times, seconds| -> Vec<Second> {
+        let turns = (0..times).flat_map(|_| {
+            world.call.hand_over();
+            world.run(seconds)
+        });
+        turns.collect()
+    };
+    world.run(10);
+    let free = in_turns(&mut world, 3, 2);
+    assert!(free.iter().all(|s| s.height == 720 && s.bits > 1_900_000 && s.queue < 60_000 && s.gap < 250), "{free:?}");
+    world.rate = 400_000.0;
+    let squeezed = in_turns(&mut world, 6, 2);
+    assert!(squeezed[2..].iter().all(|s| s.height == 180), "{squeezed:?}");
+    assert!(squeezed[4..].iter().all(|s| s.queue < 150_000 && s.gap < 250), "{squeezed:?}");
+    world.rate = 3e6;
+    let back = in_turns(&mut world, 2, 5);
+    assert_eq!(back[9].height, 720, "{back:?}");
+}
+
 /// Few frames are left of the lowest encoding on a narrow link; what that link carries more is found all the same.
 #[test]
 fn temporal_layers_fill_a_narrow_link_and_do_not_hide_a_wide_one() {
