@@ -109,11 +109,12 @@ export async function check(stack, options, say = console.log) {
     }
     if (load) {
       say('waiting for the report of the scripted participants');
+      // Before these leave: one of them may be the owner.
+      const pages = await Promise.all(participants.map(one => one.state()));
       load.signal('SIGTERM');
       await load.ended;
       const report = lastJson(load.tail(400));
       const enough = scriptedPairs(report, seconds, options.light ? 5 : 10);
-      const pages = await Promise.all(participants.map(one => one.state()));
       known = roomMistakes(report, pages);
       for (const line of known) say(`the room: ${line}`);
       if (!enough) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);

@@ -378,14 +378,15 @@ async fn programs_that_cannot_take_over_change_nothing() {
         assert!(service.metric(&format!("ringbridge_upgrades{{outcome=\"{outcome}\"}}")).await >= 1.0);
         assert_eq!(service.held(Some(held)).await, held, "{says}: descriptors and children");
     }
-    // A program for SPARC (ELF's e_machine 2), in our word length and byte order; and one that nobody may execute.
+    // A program for SPARC (ELF's e_machine 2), in our word length and byte order; and a script that nobody may execute.
     let mut foreign = [0_u8; 64];
     foreign[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     (foreign[16], foreign[18]) = (2, 2);
-    for (name, mode, says) in
-        [("another architecture", 0o755, "Exec format error"), ("no rights", 0o644, "Permission denied")]
-    {
-        service.install_file(&foreign, mode);
+    for (name, program, mode, says) in [
+        ("another architecture", &foreign[..], 0o755, "Exec format error"),
+        ("no rights", b"#!/bin/sh\n", 0o644, "Permission denied"),
+    ] {
+        service.install_file(program, mode);
         let (code, text) = service.upgrade(&[]).await;
         assert_eq!(code, Some(1), "{name}: {text}\n{}", service.log());
         assert!(text.contains("goes on as before") && text.contains(says), "{name}: {text}");
