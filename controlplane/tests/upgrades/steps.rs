@@ -58,6 +58,7 @@ fn signal(name: &str, pid: impl ToString) {
 }
 
 /// Not a test: the program between the two.
+#[expect(clippy::zombie_processes, reason = "the new process serves on without this program")]
 #[tokio::test]
 async fn go_between() {
     let Ok(plan) = std::env::var(PLAN) else { return };
