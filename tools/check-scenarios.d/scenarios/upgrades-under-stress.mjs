@@ -51,7 +51,7 @@ async function duringJoins(call) {
 }
 
 /** Participants who send more than the bridge can forward in the processor time that it is given: milliseconds without, and with. */
-const crowd = 8, stopped = 300, running = 200;
+const crowd = 16, stopped = 300, running = 200;
 
 /** Takes processor time from the bridge, as a crowded host does, until `state.starved` is false. */
 async function starve(bridge, state) {
