@@ -100,12 +100,14 @@ export class SrtpIndices {
     this.ssrcs.set(client, known);
     known.add(ssrcOf(bytes));
     const begins = at => at + 12 <= bytes.length && isMedia(bytes.subarray(at)) && known.has(ssrcOf(bytes.subarray(at)));
-    let length = 28;
-    const fits = () => {
+    const fits = length => {
       for (let at = length; at < bytes.length; at += length) if (!begins(at)) return false;
       return true;
     };
-    while (length < bytes.length && !fits()) length++;
+    let length = 28;
+    while (length < bytes.length && !fits(length)) length++;
+    // The end of a tag may look like the beginning of RTP, with the SSRC of the RTCP behind it where its own would be.
+    if (length + 4 < bytes.length && fits(length + 4)) length += 4;
     for (let at = 0; at < bytes.length; at += length) this.packet(client, bytes.subarray(at, at + length));
   }
 

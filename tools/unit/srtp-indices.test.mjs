@@ -17,10 +17,10 @@ function rtp(sequence, seed = sequence, { ssrc = 7, length = 60 } = {}) {
 }
 
 /** A receiver report with an index, and a tag after it unless the suite is AES-GCM. */
-function srtcp(index, { tag = 0, ssrc = 9 } = {}) {
+function srtcp(index, { tag = 0, ssrc = 9, body = 40 } = {}) {
   const trailer = Buffer.alloc(4);
   trailer.writeUInt32BE((0x80000000 | index) >>> 0);
-  const packet = Buffer.concat([Buffer.alloc(8), bytes(40, index), trailer, bytes(tag, index + 1)]);
+  const packet = Buffer.concat([Buffer.alloc(8), bytes(body, index), trailer, bytes(tag, index + 1)]);
   packet[0] = 0x80;
   packet[1] = 201;
   packet.writeUInt32BE(ssrc, 4);
@@ -94,6 +94,16 @@ test('segments that the kernel cuts apart are packets of their own', () => {
   assert.equal(indices.counts.rtp, 5);
   assert.deepEqual(indices.violations, []);
   assert.equal(follow([rtp(2, 77), Buffer.concat([rtp(1), rtp(2)])]).violations.length, 1);
+});
+
+test('a tag that ends like the beginning of RTP begins no packet', () => {
+  // The last segment may be shorter.
+  const reports = Array.from({ length: 8 }, (_, index) => srtcp(index, { tag: 10, body: index % 2 ? 24 : 40 }));
+  for (const one of reports) one[one.length - 4] = 0x82;
+  const pairs = [0, 2, 4, 6].map(at => Buffer.concat(reports.slice(at, at + 2)));
+  const { counts, violations } = follow(pairs);
+  assert.deepEqual([counts.rtp, counts.rtcp], [0, 8]);
+  assert.deepEqual(violations, []);
 });
 
 test('what others send is left out', () => {
