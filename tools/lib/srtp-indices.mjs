@@ -20,6 +20,8 @@ const tag = 10;
 const isRtcp = packet => packet[1] >= 192 && packet[1] <= 223;
 const isMedia = packet => packet.length >= 12 && packet[0] >> 6 === 2;
 const ssrcOf = packet => packet.readUInt32BE(isRtcp(packet) ? 4 : 8);
+/** With the payload type: the end of a tag may look like the beginning of RTP, with the SSRC of the RTCP behind it where its own would be. */
+const sourceOf = packet => `${isRtcp(packet) ? 'RTCP' : packet[1] & 0x7f} ${ssrcOf(packet)}`;
 
 /** The packets of one SSRC to one client, or its RTCP. */
 class Stream {
@@ -56,8 +58,8 @@ class Stream {
 export class SrtpIndices {
   /** By client, kind and SSRC. @type {Map<string, Stream>} */
   streams = new Map();
-  /** SSRCs to each client, by which segments are recognized. @type {Map<string, Set<number>>} */
-  ssrcs = new Map();
+  /** What is sent to each client, by which segments are recognized. @type {Map<string, Set<string>>} */
+  sources = new Map();
   /** Where the index is in each client's SRTCP, once that is known, and what came before. */
   srtcp = new Map();
   counts = { rtp: 0, rtcp: 0, late: 0, repeat: 0 };
@@ -96,18 +98,16 @@ export class SrtpIndices {
   /** What one send call had for a client: a datagram, or segments of one length that the kernel was going to cut apart (UDP GSO). */
   datagram(client, bytes) {
     if (!isMedia(bytes)) return;
-    const known = this.ssrcs.get(client) ?? new Set();
-    this.ssrcs.set(client, known);
-    known.add(ssrcOf(bytes));
-    const begins = at => at + 12 <= bytes.length && isMedia(bytes.subarray(at)) && known.has(ssrcOf(bytes.subarray(at)));
+    const known = this.sources.get(client) ?? new Set();
+    this.sources.set(client, known);
+    known.add(sourceOf(bytes));
+    const begins = at => at + 12 <= bytes.length && isMedia(bytes.subarray(at)) && known.has(sourceOf(bytes.subarray(at)));
     const fits = length => {
       for (let at = length; at < bytes.length; at += length) if (!begins(at)) return false;
       return true;
     };
     let length = 28;
     while (length < bytes.length && !fits(length)) length++;
-    // The end of a tag may look like the beginning of RTP, with the SSRC of the RTCP behind it where its own would be.
-    if (length + 4 < bytes.length && fits(length + 4)) length += 4;
     for (let at = 0; at < bytes.length; at += length) this.packet(client, bytes.subarray(at, at + length));
   }
 
