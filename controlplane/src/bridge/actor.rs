@@ -39,7 +39,7 @@ use crate::colibri::debug::View;
 use crate::colibri::transport::LocalTransport;
 use crate::host::AddressFilter;
 use crate::rest::{Ask, OperatorRequest};
-use crate::transport::{Certificate, Fingerprint};
+use crate::transport::Certificate;
 use crate::xmpp::XmppEvent;
 
 use quiesce::{Quiesce, Then};
@@ -310,25 +310,8 @@ impl Actor {
         {
             self.unchecked |= !matches!(output, Output::Command { .. });
         }
-        match output {
-            Output::Command { worker, command } => self.workers.send(worker, command),
-            Output::EndpointCreated { endpoint, password, sctp } => {
-                self.clients.insert(now, endpoint, &password, sctp);
-            }
-            Output::RelayCreated { relay, channel } => self.clients.insert_relay(relay, &channel),
-            Output::DialRelay { relay, url } => self.clients.set_relay_address(now, relay, &url),
-            Output::RelayExpired { relay } => self.clients.remove_relay(relay.id),
-            Output::RelayedCreated { endpoint } => self.clients.insert_relayed(endpoint),
-            Output::EndpointExpired { endpoint } => self.clients.remove(endpoint.id),
-            Output::RemoteDtls { endpoint, setup, fingerprints } => {
-                let fingerprints = fingerprints
-                    .into_iter()
-                    .map(|f| Fingerprint { hash: f.hash, value: f.value.trim().to_owned() })
-                    .collect();
-                self.clients.set_remote_dtls(now, endpoint, setup, fingerprints);
-            }
-            Output::InitialLastN { endpoint, last_n } => self.clients.set_initial_last_n(endpoint, last_n),
-            Output::SourcesChanged { endpoint, sources } => self.clients.set_sources(endpoint, sources),
+        if let Some((worker, command)) = self.clients.follow(now, output) {
+            self.workers.send(worker, command);
         }
     }
 

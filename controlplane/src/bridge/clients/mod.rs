@@ -17,6 +17,7 @@ mod relay;
 mod relay_channel;
 mod relay_websocket;
 mod relays;
+mod signalled;
 mod source_maps;
 mod state;
 mod table;

@@ -21,11 +21,11 @@ use super::super::settings::BridgeSettings;
 use super::super::xmpp_connections::XmppConnectionSettings;
 use crate::channel::keeper::KeeperNumber;
 use crate::channel::{ChannelCounters, ClientMessage, Registry};
-use crate::colibri::bridge::{ColibriBridge, Output, RelaySettings};
+use crate::colibri::bridge::{ColibriBridge, RelaySettings};
 use crate::colibri::elements::ConferenceModify;
 use crate::colibri::refusal::Refusal;
 use crate::colibri::transport::LocalTransport;
-use crate::transport::{Certificate, Fingerprint};
+use crate::transport::Certificate;
 use crate::xmpp::{Security, XmppSettings};
 
 /// Workers of the bridge.
@@ -118,24 +118,7 @@ struct Whole {
 impl Whole {
     fn settle(&mut self, now: Instant) {
         while let Some(output) = self.colibri.poll_output() {
-            match output {
-                Output::Command { .. } => {}
-                Output::EndpointCreated { endpoint, password, sctp } => {
-                    self.clients.insert(now, endpoint, &password, sctp);
-                }
-                Output::RelayCreated { relay, channel } => self.clients.insert_relay(relay, &channel),
-                Output::DialRelay { relay, url } => self.clients.set_relay_address(now, relay, &url),
-                Output::RelayExpired { relay } => self.clients.remove_relay(relay.id),
-                Output::RelayedCreated { endpoint } => self.clients.insert_relayed(endpoint),
-                Output::EndpointExpired { endpoint } => self.clients.remove(endpoint.id),
-                Output::RemoteDtls { endpoint, setup, fingerprints } => {
-                    let given = fingerprints.into_iter();
-                    let fingerprints = given.map(|f| Fingerprint { hash: f.hash, value: f.value }).collect();
-                    self.clients.set_remote_dtls(now, endpoint, setup, fingerprints);
-                }
-                Output::InitialLastN { endpoint, last_n } => self.clients.set_initial_last_n(endpoint, last_n),
-                Output::SourcesChanged { endpoint, sources } => self.clients.set_sources(endpoint, sources),
-            }
+            let _ = self.clients.follow(now, output);
         }
         while self.clients.poll_action().is_some() {}
         let found = self.colibri.inconsistency().or_else(|| self.clients.inconsistency());
