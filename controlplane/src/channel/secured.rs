@@ -26,6 +26,32 @@ pub enum Written {
     Stalled,
 }
 
+/// How much may wait for a peer, bytes.
+pub(super) struct Backlog {
+    /// Beyond this, messages of other clients are left out.
+    pub of_others: usize,
+    /// Beyond this, the channel is to be closed: the peer does not read.
+    pub all: usize,
+}
+
+impl Backlog {
+    /// What becomes of one more message where so many bytes wait, if it may not join them; counted.
+    pub fn refuses(&self, waiting: usize, of_others: bool, counters: &ChannelCounters) -> Option<Written> {
+        let (counted, written) = if of_others && waiting > self.of_others {
+            (Counted::Unread, Written::GaveWay)
+        } else if waiting > self.all {
+            (Counted::Stalled, Written::Stalled)
+        } else {
+            return None;
+        };
+        counters.count(counted);
+        Some(written)
+    }
+}
+
+/// Bytes of messages that the peer has not acknowledged.
+const UNACKNOWLEDGED: Backlog = Backlog { of_others: QUEUED_OF_OTHERS, all: QUEUED };
+
 /// Something that the caller must do, in order.
 #[derive(Debug)]
 pub enum SecuredOutput {
@@ -102,16 +128,12 @@ impl SecuredChannel {
 
     /// Writes a message, and counts it where that fails; [`Self::handle_timeout`] sends it. One `of_others` gives way first.
     pub fn write(&mut self, of_others: bool, text: impl FnOnce() -> Utf8Bytes) -> Written {
-        // Bytes of messages that the peer has not acknowledged.
         let buffered = self.data.as_mut().map_or(0, DataChannel::buffered);
-        if of_others && buffered > QUEUED_OF_OTHERS {
-            self.counters.count(Counted::Unread);
-            return Written::GaveWay;
-        }
-        if buffered > QUEUED {
-            self.counters.count(Counted::Stalled);
-            self.close_channel();
-            return Written::Stalled;
+        if let Some(refused) = UNACKNOWLEDGED.refuses(buffered, of_others, &self.counters) {
+            if refused == Written::Stalled {
+                self.close_channel();
+            }
+            return refused;
         }
         match self.data.as_mut().ok_or(NotSent::Closed).and_then(|data| data.send(&text())) {
             Ok(()) => return Written::Sent,

@@ -10,7 +10,10 @@ use super::frame::{MAX_FRAME, Partial, ToKeeper};
 use super::{WAITING, WAITING_DATAGRAMS, WAITING_OF_OTHERS};
 use crate::channel::counters::{ChannelCounters, Counted};
 use crate::channel::data::MAX_SCTP_MESSAGE;
-use crate::channel::secured::Written;
+use crate::channel::secured::{Backlog, Written};
+
+/// Bytes that wait for the keeper, of all its channels.
+const FOR_THE_KEEPER: Backlog = Backlog { of_others: WAITING_OF_OTHERS, all: WAITING };
 
 /// Which keeper of a bridge, in all processes that are this bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -153,15 +156,11 @@ impl KeptChannel {
         if !self.open {
             return Written::NotSent;
         }
-        let waiting = self.line.bytes();
-        if of_others && waiting > WAITING_OF_OTHERS {
-            self.counters.count(Counted::Unread);
-            return Written::GaveWay;
-        }
-        if waiting > WAITING {
-            self.counters.count(Counted::Stalled);
-            self.close();
-            return Written::Stalled;
+        if let Some(refused) = FOR_THE_KEEPER.refuses(self.line.bytes(), of_others, &self.counters) {
+            if refused == Written::Stalled {
+                self.close();
+            }
+            return refused;
         }
         let text = text();
         if text.len() > MAX_SCTP_MESSAGE {
