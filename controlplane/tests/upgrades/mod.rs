@@ -281,6 +281,19 @@ async fn all_is_as_it_was(jicofo: &mut Jicofo, call: &Call) {
     nobody_left(jicofo);
 }
 
+/// A bridge with this configuration more, and a call that talks; none without a Prosody. The server is its own: what it keeps of a bridge
+/// that died is no other's.
+async fn begin(name: &str, more: &str) -> Option<(Service, Call, Jicofo, Prosody)> {
+    let server = Prosody::start()?;
+    let mut jicofo = Jicofo::new(&server);
+    jicofo.join().await;
+    let service = Service::start(&server, name, more).await;
+    while jicofo.stat("healthy").await != "true" {}
+    let mut call = Call::begin(&mut jicofo).await;
+    call.talk();
+    Some((service, call, jicofo, server))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_goes_on_through_upgrades_of_the_running_process() {
     let Some(server) = Prosody::start() else { return };
@@ -340,13 +353,7 @@ async fn a_call_goes_on_through_upgrades_of_the_running_process() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn programs_that_cannot_take_over_change_nothing() {
-    let Some(server) = Prosody::start() else { return };
-    let mut jicofo = Jicofo::new(&server);
-    jicofo.join().await;
-    let mut service = Service::start(&server, "failures", "").await;
-    while jicofo.stat("healthy").await != "true" {}
-    let mut call = Call::begin(&mut jicofo).await;
-    call.talk();
+    let Some((mut service, mut call, mut jicofo, _server)) = begin("failures", "").await else { return };
     let real = env!("CARGO_BIN_EXE_ringbridge");
     let impostor = std::env::current_exe().expect("a path");
     let impostor = format!("#!/bin/sh\nexec '{}' --exact upgrades::impostor --nocapture\n", impostor.display());
@@ -420,13 +427,7 @@ async fn programs_that_cannot_take_over_change_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_upgrade_is_refused_and_the_first_goes_on() {
-    let Some(server) = Prosody::start() else { return };
-    let mut jicofo = Jicofo::new(&server);
-    jicofo.join().await;
-    let mut service = Service::start(&server, "twice", "").await;
-    while jicofo.stat("healthy").await != "true" {}
-    let mut call = Call::begin(&mut jicofo).await;
-    call.talk();
+    let Some((mut service, mut call, mut jicofo, _server)) = begin("twice", "").await else { return };
     service.install(Some(&format!("#!/bin/sh\nsleep 1\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_ringbridge"))));
     let first = service.ask(&[]);
     while service.page("/colibri/upgrade").await["under_way"] != true {
@@ -450,14 +451,8 @@ async fn a_second_upgrade_is_refused_and_the_first_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_that_drains_or_shuts_down_goes_on_with_that() {
-    let Some(server) = Prosody::start() else { return };
-    let mut jicofo = Jicofo::new(&server);
-    jicofo.join().await;
     let more = "bridge.shutdown { over-rest = true, delay = \"0 s\" }";
-    let mut service = Service::start(&server, "drain", more).await;
-    while jicofo.stat("healthy").await != "true" {}
-    let mut call = Call::begin(&mut jicofo).await;
-    call.talk();
+    let Some((mut service, mut call, mut jicofo, _server)) = begin("drain", more).await else { return };
     for (turn, drain) in [(0, true), (1, false)] {
         let path = format!("/colibri/drain/{}", if drain { "enable" } else { "disable" });
         let answer = http::request(service.rest, "POST", &path, &[], "").await;

@@ -172,21 +172,9 @@ impl Service {
     }
 }
 
-/// A bridge with a call, which talks; none without a Prosody. The server is its own: what it keeps of a bridge that died is no other's.
-async fn begin(name: &str) -> Option<(Service, Call, Jicofo, Prosody)> {
-    let server = Prosody::start()?;
-    let mut jicofo = Jicofo::new(&server);
-    jicofo.join().await;
-    let service = Service::start(&server, name, "").await;
-    while jicofo.stat("healthy").await != "true" {}
-    let mut call = Call::begin(&mut jicofo).await;
-    call.talk();
-    Some((service, call, jicofo, server))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_process_that_is_killed_before_the_commit_changes_nothing() {
-    let Some((mut service, mut call, mut jicofo, _server)) = begin("killed-new").await else { return };
+    let Some((mut service, mut call, mut jicofo, _server)) = begin("killed-new", "").await else { return };
     let held = service.held(None).await;
     let mut memory = None;
     let mut deaths = 0;
@@ -224,7 +212,7 @@ async fn a_running_process_that_is_killed_before_the_commit_leaves_nobody_behind
         if outcome != BothEnd {
             continue;
         }
-        let Some((mut service, mut call, _jicofo, _server)) = begin(&format!("killed-old-{step}")).await else {
+        let Some((mut service, mut call, _jicofo, _server)) = begin(&format!("killed-old-{step}"), "").await else {
             return;
         };
         service.go_between("old", step);
@@ -251,7 +239,7 @@ async fn after_the_commit_the_call_is_the_new_process_s_whatever_becomes_of_the_
         }
         assert_eq!(of_new, BothEnd);
         // Killed after it was given the call: a crash, which the service's supervisor hears of.
-        let Some((mut service, mut call, _jicofo, _server)) = begin(&format!("killed-new-{step}")).await else {
+        let Some((mut service, mut call, _jicofo, _server)) = begin(&format!("killed-new-{step}"), "").await else {
             return;
         };
         service.go_between("new", step);
@@ -266,7 +254,7 @@ async fn after_the_commit_the_call_is_the_new_process_s_whatever_becomes_of_the_
         assert_eq!(service.log().contains("not heard of"), unheard, "{step}: {}", service.log());
         call.cut();
 
-        let begun = begin(&format!("killed-old-{step}")).await;
+        let begun = begin(&format!("killed-old-{step}"), "").await;
         let Some((mut service, mut call, mut jicofo, _server)) = begun else { return };
         service.go_between("old", step);
         let old = service.pid();
