@@ -15,6 +15,9 @@ use crate::host;
 use crate::top;
 use crate::upgrade::command as upgrade;
 
+/// What the unit of the package starts: `bridge`, `focus` or `all`.
+const PARTS_VARIABLE: &str = "RINGBRIDGE_PARTS";
+
 /// What the user asked for.
 #[derive(Debug)]
 pub enum Request {
@@ -262,26 +265,31 @@ where
     }
 }
 
-/// Where the pages of the bridge are that is meant.
-fn pages(matches: &ArgMatches) -> Result<String, Vec<ConfigError>> {
+/// Where the pages of the bridge are that is meant, and what is configured, where that has to be known for it.
+fn pages(matches: &ArgMatches) -> Result<(String, Option<Parts>), Vec<ConfigError>> {
     if let Some(address) = matches.get_one::<String>("address") {
-        return Ok(address.clone());
+        return Ok((address.clone(), None));
     }
     let (mut layers, errors) = layers(matches);
     if !errors.is_empty() {
         return Err(errors);
     }
+    let parts = configured(&layers);
     layers.derive();
-    Ok(layers.get("bridge.rest.listen").map(|raw| reachable(&raw.text)).unwrap_or_default())
+    let address = layers.get("bridge.rest.listen").map(|raw| reachable(&raw.text)).unwrap_or_default();
+    Ok((address, Some(parts)))
 }
 
 fn upgrade_options(matches: &ArgMatches) -> Result<upgrade::Options, Vec<ConfigError>> {
-    let address = pages(matches)?;
-    Ok(upgrade::Options { address, check: matches.get_flag("check") })
+    let (address, parts) = pages(matches)?;
+    // The service may run only one of the parts that are configured.
+    let started = |part| std::env::var(PARTS_VARIABLE).is_ok_and(|parts| parts.trim() == part);
+    let focus_alone = parts.is_some_and(|parts| !parts.bridge || started("focus"));
+    Ok(upgrade::Options { address, check: matches.get_flag("check"), focus_alone })
 }
 
 fn top_options(matches: &ArgMatches) -> Result<top::Options, Vec<ConfigError>> {
-    let address = pages(matches)?;
+    let (address, _) = pages(matches)?;
     let interval = matches.get_one::<Duration>("interval").copied().unwrap_or(Duration::from_secs(1));
     let output = match (matches.get_flag("json"), matches.get_flag("once")) {
         (true, _) => top::Output::Json,

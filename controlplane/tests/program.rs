@@ -134,6 +134,36 @@ fn without_an_xmpp_server_an_upgrade_is_refused() {
     assert_eq!(child.wait_with_output().expect("ends").status.code(), Some(0));
 }
 
+/// A focus without a bridge is not handed over: its operator learns what to do instead, before anybody is asked.
+#[test]
+fn a_focus_alone_is_restarted_instead_of_upgraded() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let both = folder.join(format!("both-{}.conf", std::process::id()));
+    let focus = folder.join(format!("focus-{}.conf", std::process::id()));
+    let of_focus = "focus { jid = \"focus@auth.meet.test\", password = x }";
+    std::fs::write(&focus, of_focus).expect("written");
+    std::fs::write(&both, format!("bridge {{ password = x, rest.listen = \"127.0.0.1:9\" }}\n{of_focus}"))
+        .expect("written");
+    let ask = |config: &std::path::Path, parts: Option<&str>, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringbridge"));
+        command.arg("upgrade").args(arguments).arg("--config").arg(config).env_clear();
+        let output = command.envs(parts.map(|parts| ("RINGBRIDGE_PARTS", parts))).output().expect("runs");
+        (output.status.code(), log(&output))
+    };
+    for (config, parts) in [(&focus, None), (&both, Some("focus"))] {
+        for (arguments, code) in [(&["--check"][..], 3), (&[], 1)] {
+            let (ended, says) = ask(config, parts, arguments);
+            assert_eq!(ended, Some(code), "{parts:?} {arguments:?}: {says}");
+            assert!(says.contains("restart it instead") && says.contains("focus.state-directory"), "{says}");
+        }
+    }
+    for parts in [None, Some("all"), Some("bridge")] {
+        let (ended, says) = ask(&both, parts, &[]);
+        assert!(ended == Some(1) && says.contains("does the bridge run"), "{parts:?}: {says}");
+    }
+    let _ = (std::fs::remove_file(focus), std::fs::remove_file(both));
+}
+
 #[test]
 fn an_address_in_use_ends_it_and_is_named() {
     let _alone = alone();

@@ -34,7 +34,13 @@ pub struct Options {
     pub address: String,
     /// Only say what would be handed over.
     pub check: bool,
+    /// The configuration is one of a focus without a bridge.
+    pub focus_alone: bool,
 }
+
+/// The answer to who asks a focus without a bridge to hand over.
+const FOCUS_ALONE: &str = "this is the configuration of a focus alone, which is not handed over: restart it instead (systemctl restart ringbridge); \
+     with focus.state-directory its calls go on";
 
 /// What a bridge says of its upgrades.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -98,6 +104,13 @@ impl fmt::Display for Answer {
 
 /// Asks, waits, and says what came of it.
 pub fn run(options: &Options) -> Answer {
+    if options.focus_alone {
+        return if options.check {
+            Answer::WouldLose(FOCUS_ALONE.to_owned())
+        } else {
+            Answer::Failed(FOCUS_ALONE.to_owned())
+        };
+    }
     let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None);
     let agent = Agent::new_with_config(config.build());
     let url = format!("http://{}{PAGE}", options.address);
