@@ -13,6 +13,7 @@ use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::srtp::{Opener, Sealer};
 
 const CHECK: Duration = Duration::from_millis(200);
+const NEVER: Duration = Duration::from_secs(86_400);
 const PASSWORD: &str = "a-password-of-the-phone-of-the-test";
 
 /// An RTP packet that arrived.
@@ -54,6 +55,10 @@ pub struct Phone {
     certificate: Certificate,
     dtls: DtlsSession,
     started: bool,
+    /// Nothing is sent a second time: what the bridge does not take is lost.
+    pub patient: bool,
+    /// Its handshake does not begin yet.
+    pub holds: bool,
     sealer: Option<Sealer>,
     opener: Option<Opener>,
     next_check: Instant,
@@ -83,6 +88,8 @@ impl Phone {
             dtls: DtlsSession::new(now, &certificate, DtlsRole::Client, signalled).expect("DTLS"),
             certificate,
             started: false,
+            patient: false,
+            holds: false,
             sealer: None,
             opener: None,
             next_check: now,
@@ -110,11 +117,16 @@ impl Phone {
         self.sealer.is_some()
     }
 
+    /// Whether the bridge has answered a check.
+    pub fn is_reached(&self) -> bool {
+        self.started
+    }
+
     /// Does what is due.
     pub fn turn(&mut self) {
         let now = Instant::now();
         if now >= self.next_check {
-            self.next_check = now + CHECK;
+            self.next_check = now + if self.patient { NEVER } else { CHECK };
             let mut check = [0; 256];
             let writer = Writer::new(&mut check, Class::Request, &rand::random())
                 .username(self.username.as_bytes())
@@ -131,10 +143,10 @@ impl Phone {
                 _ => self.media(&mut buffer[..length]),
             }
         }
-        if self.started && self.dtls.poll_timeout().is_some_and(|at| at <= now) {
+        if self.started && !self.patient && self.dtls.poll_timeout().is_some_and(|at| at <= now) {
             self.dtls.handle_timeout(now);
         }
-        while let Some(output) = self.started.then(|| self.dtls.poll_output()).flatten() {
+        while let Some(output) = (self.started && !self.holds).then(|| self.dtls.poll_output()).flatten() {
             match output {
                 DtlsOutput::Datagram(datagram) => self.send(&datagram),
                 DtlsOutput::Connected(keys) => {

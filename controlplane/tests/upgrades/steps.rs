@@ -1,15 +1,20 @@
 //! `kill -9` of either process at each step of an upgrade (docs/upgrade.md, "When a process dies"): the processes are whole bridges with a
 //! call. What is started as the new one is a program between the two, which passes on what they say to each other up to a step, kills one
-//! of them there, and passes on the rest: what is written outlives its writer.
+//! of them there, and passes on the rest: what is written outlives its writer. Or it kills nobody, and holds them while nothing is sent.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use ringbridge_controlplane::upgrade::{FROM_VARIABLE, Peer, Received, Wire, pair};
+use ringbridge_controlplane::xmpp::XmppEvent;
+use tokio_xmpp::Stanza;
+use xmpp_parsers::iq::Iq;
 
 use super::*;
 
-/// Whom the program between them kills, and at which step: `old@state`.
+/// Whom the program between them kills, and at which step: `old@state`; or [`HOLD`].
 const PLAN: &str = "TEST_UPGRADE_KILLS";
+/// It kills nobody, and passes the state on as soon as a file allows it.
+const HOLD: &str = "nobody@state";
 /// The program and the arguments of the new process, and a file for its id.
 const PROGRAM: &str = "TEST_UPGRADE_PROGRAM";
 const ARGUMENTS: &str = "TEST_UPGRADE_ARGUMENTS";
@@ -76,7 +81,7 @@ async fn go_between() {
     let mut new = Wire::new(own, peer).expect("a wire");
     let (new_pid, old_pid) = (child.id().to_string(), variable(FROM_VARIABLE));
     let kill_at = |step: &str| {
-        if at == step {
+        if at == step && plan != HOLD {
             signal("-KILL", if victim == "old" { &old_pid } else { &new_pid });
         }
     };
@@ -88,6 +93,13 @@ async fn go_between() {
             received = old.receive(), if old_is_there => match received {
                 Ok(Received::State { file, length, descriptors }) => {
                     kill_at("state");
+                    if plan == HOLD {
+                        let beside = |what| PathBuf::from(variable(RECORD)).with_extension(what);
+                        std::fs::write(beside("frozen"), "").expect("written");
+                        while !beside("go").exists() {
+                            tokio::time::sleep(Duration::from_millis(2)).await;
+                        }
+                    }
                     if at == "import" {
                         signal("-STOP", &new_pid);
                     }
@@ -136,7 +148,7 @@ async fn go_between() {
     // Also where it runs, or is gone.
     let _ = Command::new("kill").args(["-CONT", &old_pid]).status();
     // It serves on without this program, unless it ends.
-    if victim == "new" || !matches!(at, "commit" | "serving") {
+    if plan != HOLD && (victim == "new" || !matches!(at, "commit" | "serving")) {
         let _ = child.wait();
     }
 }
@@ -146,10 +158,10 @@ fn is_there(pid: impl std::fmt::Display) -> bool {
 }
 
 impl Service {
-    fn go_between(&self, victim: &str, step: &str) {
+    fn go_between(&self, plan: &str) {
         let (folder, program) = (self.folder.display(), std::env::current_exe().expect("a path"));
         self.install(Some(&format!(
-            "#!/bin/sh\nexport {PLAN}='{victim}@{step}' {PROGRAM}='{}' {RECORD}='{folder}/new' {ARGUMENTS}=\"$*\"\n\
+            "#!/bin/sh\nexport {PLAN}='{plan}' {PROGRAM}='{}' {RECORD}='{folder}/new' {ARGUMENTS}=\"$*\"\n\
              exec '{}' --exact upgrades::steps::go_between --nocapture\n",
             env!("CARGO_BIN_EXE_ringbridge"),
             program.display()
@@ -182,7 +194,7 @@ async fn a_new_process_that_is_killed_before_the_commit_changes_nothing() {
         if outcome != OldGoesOn {
             continue;
         }
-        service.go_between("new", step);
+        service.go_between(&format!("new@{step}"));
         let (code, text) = service.upgrade(&[]).await;
         assert_eq!(code, Some(1), "{step}: {text}\n{}", service.log());
         assert!(text.contains("goes on as before: the new process ended"), "{step}: {text}");
@@ -215,7 +227,7 @@ async fn a_running_process_that_is_killed_before_the_commit_leaves_nobody_behind
         let Some((mut service, mut call, _jicofo, _server)) = begin(&format!("killed-old-{step}"), "").await else {
             return;
         };
-        service.go_between("old", step);
+        service.go_between(&format!("old@{step}"));
         let old = service.pid();
         if number == 0 {
             let (code, text) = service.ask(&[]).await;
@@ -242,7 +254,7 @@ async fn after_the_commit_the_call_is_the_new_process_s_whatever_becomes_of_the_
         let Some((mut service, mut call, _jicofo, _server)) = begin(&format!("killed-new-{step}"), "").await else {
             return;
         };
-        service.go_between("new", step);
+        service.go_between(&format!("new@{step}"));
         let old = service.pid();
         signal("-USR2", old);
         service.gone(old).await;
@@ -256,7 +268,7 @@ async fn after_the_commit_the_call_is_the_new_process_s_whatever_becomes_of_the_
 
         let begun = begin(&format!("killed-old-{step}"), "").await;
         let Some((mut service, mut call, mut jicofo, _server)) = begun else { return };
-        service.go_between("old", step);
+        service.go_between(&format!("old@{step}"));
         let old = service.pid();
         signal("-USR2", old);
         service.gone(old).await;
@@ -274,4 +286,104 @@ async fn after_the_commit_the_call_is_the_new_process_s_whatever_becomes_of_the_
         assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{step}: {heard:?}\n{}", service.log());
         assert_eq!(service.metric("ringbridge_upgrades{outcome=\"handed_over\"}").await, 1.0);
     }
+}
+
+/// A participant as signalled, who has sent the bridge nothing yet.
+async fn invite(jicofo: &mut Jicofo, name: &str) -> Phone {
+    let request = ConferenceModify { endpoints: vec![jicofo::create(name)], ..ConferenceModify::new(MEETING) };
+    let phone = Phone::new(name, &ice(&ask(jicofo, 0, request).await.endpoints[0].transport));
+    let transport = Some(Transport { ice: Some(phone.transport()), ..Transport::default() });
+    let endpoint = Endpoint { transport, ..Endpoint::new(name) };
+    ask(jicofo, 0, ConferenceModify { endpoints: vec![endpoint], ..ConferenceModify::new(MEETING) }).await;
+    phone
+}
+
+/// Asks `to`, and waits for its answer; those to `request` that came before.
+async fn answers(jicofo: &mut Jicofo, request: &str, to: &str) -> Vec<Iq> {
+    let (last, ping) = (format!("after-{request}-{to}"), "<ping xmlns='urn:xmpp:ping'/>".parse().expect("XML"));
+    jicofo.sender.send(Iq::Get {
+        from: None,
+        to: Some(to.parse().expect("an address")),
+        id: last.clone(),
+        payload: ping,
+    });
+    let mut answers = Vec::new();
+    loop {
+        let iq = match jicofo.next().await {
+            XmppEvent::Stanza(Stanza::Iq(iq)) => iq,
+            XmppEvent::Stanza(Stanza::Presence(presence)) => {
+                jicofo.presences.push(presence);
+                continue;
+            }
+            _ => continue,
+        };
+        match &iq {
+            Iq::Result { id, .. } | Iq::Error { id, .. } if *id == last => return answers,
+            Iq::Result { id, .. } | Iq::Error { id, .. } if *id == request => answers.push(iq),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_while_nothing_is_sent_is_let_in_by_the_new_process() {
+    let Some((mut service, mut call, mut jicofo, _server)) = begin("joins", "").await else { return };
+    // One has sent nothing yet, and one has only begun with ICE. Neither says anything twice.
+    let (mut carl, mut dora) = (invite(&mut jicofo, "carl").await, invite(&mut jicofo, "dora").await);
+    (carl.patient, dora.patient, dora.holds) = (true, true, true);
+    let end = Instant::now() + WAIT;
+    while !dora.is_reached() {
+        assert!(Instant::now() < end, "the bridge answers no check");
+        dora.turn();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    service.go_between(HOLD);
+    let old = service.pid();
+    let asked = service.ask(&[]);
+    let beside = |what| service.folder.join("new").with_extension(what);
+    while !beside("frozen").exists() {
+        assert!(Instant::now() < end, "{}", service.log());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // Nothing is sent: a request, a first check, the beginning of a handshake, somebody who looks.
+    let create = ConferenceModify { endpoints: vec![jicofo::create("emil")], ..ConferenceModify::new(MEETING) };
+    let to = format!("{}/{}", prosody::BREWERY, BRIDGES[0]);
+    let (id, payload) = ("frozen".to_owned(), create.into());
+    jicofo.sender.send(Iq::Get { from: None, to: Some(to.parse().expect("an address")), id: id.clone(), payload });
+    carl.turn();
+    dora.holds = false;
+    dora.turn();
+    let looks = tokio::spawn(http::get(service.rest, "/colibri/upgrade"));
+    // The server answers in order: it has passed the request on.
+    let early = answers(&mut jicofo, &id, "auth.meet.test").await;
+    std::fs::write(beside("go"), "").expect("written");
+    assert_eq!(early, [], "the former process answers while it is frozen");
+    let (code, text) = asked.await;
+    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    let new = service.new_pid();
+    service.pids.push(new.parse().expect("an id"));
+    let looked = looks.await.expect("no panic");
+    assert!(looked.contains(&format!("\"pid\":{new}")) && old.to_string() != new, "{looked}");
+    let late = answers(&mut jicofo, &id, &to).await;
+    assert!(matches!(&late[..], [Iq::Result { payload: Some(_), .. }]), "answered once: {late:?}");
+    assert_eq!(answers(&mut jicofo, &id, &to).await, [], "and not again");
+    for phone in [&mut carl, &mut dora] {
+        while !phone.is_connected() {
+            assert!(Instant::now() < end, "what was sent into the freeze was lost: {}", service.log());
+            phone.turn();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // Statistics are a few seconds old.
+    let mut stats = service.page("/colibri/stats").await;
+    while stats["local_endpoints"] != 5 {
+        assert!(Instant::now() < end, "{stats}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stats = service.page("/colibri/stats").await;
+    }
+    assert_eq!(stats["total_participants"], 5, "{stats}");
+    nobody_left(&jicofo);
+    let heard = call.hush();
+    eprintln!("joins while nothing was sent: {text}{heard:?}");
+    assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{heard:?}\n{}", service.log());
 }
