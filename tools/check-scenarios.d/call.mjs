@@ -105,8 +105,9 @@ export function watchPictures(participants) {
         const key = `${sender} at ${one.name}`;
         const pair = pairs.get(key) ?? { frames: 0, last: at, longest: 0 };
         pairs.set(key, pair);
-        if (video && video.framesDecoded !== pair.frames) Object.assign(pair, { frames: video.framesDecoded, last: at });
+        // Also up to the picture that ends a pause: a sender whose session ends is not in the statistics until it has another one.
         pair.longest = Math.max(pair.longest, at - pair.last);
+        if (video && video.framesDecoded !== pair.frames) Object.assign(pair, { frames: video.framesDecoded, last: at });
       }
       await sleep(30);
     }

@@ -1,5 +1,5 @@
 // Bridges and the server come and go, and clocks jump.
-import { allDecode, allMoving, expect, seconds, timed } from '../call.mjs';
+import { allDecode, allMoving, expect, seconds, timed, watchPictures } from '../call.mjs';
 import { everybodyMeets } from '../../lib/measure.mjs';
 import { dropping } from '../../lib/packet-filter.mjs';
 import { sleep, until } from '../../lib/process.mjs';
@@ -20,16 +20,25 @@ const withoutLinks = during => dropping([`udp sport ${relayPorts}`, `udp dport $
 /** name → scenario, see index.mjs. */
 export const scenarios = {
   'kill-bridge': {
-    about: 'SIGKILL of the bridge mid-call; media is back for all within 10 s of a bridge being there',
+    about: 'SIGKILL of the bridge mid-call, which is started again at once, and after 3 s; media is back for all within 10 s of a bridge being there',
     stack: { split: true },
     async run(call) {
       const all = await call.meet('p1', 'p2', 'p3');
       const bridge = call.stack.bridges[0];
+      const pictures = watchPictures(all);
+      const killed = Date.now();
+      await bridge.kill();
+      await bridge.start();
+      const up = Date.now() - killed;
+      await call.mediaBack(all);
+      const pauses = [...(await pictures.stop()).values()].map(pair => pair.longest).sort((a, b) => a - b);
+      await sleep(2000);
       await bridge.kill();
       await sleep(3000);
       await bridge.start();
       const back = await call.mediaBack(all);
-      return `media back for three ${seconds(back)} after the bridge was`;
+      return `started again at once, the bridge answered after ${seconds(up)}, and pictures paused for ${seconds(pauses[0])} to ${seconds(pauses.at(-1))}; `
+        + `after 3 s, media was back for three ${seconds(back)} after the bridge`;
     },
   },
 

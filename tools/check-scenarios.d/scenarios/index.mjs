@@ -2,6 +2,7 @@
 import { scenarios as addressChange } from './address-change.mjs';
 import { scenarios as bridges } from './bridges.mjs';
 import { scenarios as gates } from './gates.mjs';
+import { scenarios as keepers } from './keepers.mjs';
 import { scenarios as large } from './large.mjs';
 import { scenarios as leaks } from './leaks.mjs';
 import { scenarios as links } from './links.mjs';
@@ -21,5 +22,5 @@ import { scenarios as visitors } from './visitors.mjs';
  * root, root: needs root for something else, run(call) → figures in words}.
  */
 export const scenarios = {
-  ...addressChange, ...bridges, ...gates, ...large, ...leaks, ...links, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources, ...upgradeAll, ...upgrades, ...upgradesUnderStress, ...visitors,
+  ...addressChange, ...bridges, ...gates, ...keepers, ...large, ...leaks, ...links, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources, ...upgradeAll, ...upgrades, ...upgradesUnderStress, ...visitors,
 };

@@ -21,6 +21,8 @@ pub mod ns {
     pub const ICE: &str = "urn:xmpp:jingle:transports:ice-udp:1";
     /// DTLS fingerprints.
     pub const DTLS: &str = "urn:xmpp:jingle:apps:dtls:0";
+    /// SCTP over DTLS.
+    pub const SCTP: &str = "urn:xmpp:jingle:transports:dtls-sctp:1";
     /// Bridge channel over WebSocket.
     pub const COLIBRI: &str = "http://jitsi.org/protocol/colibri";
     /// Jitsi Meet extensions.
@@ -61,6 +63,8 @@ pub struct Offer {
     pub candidates: Vec<(String, u16)>,
     /// URL of the bridge channel.
     pub web_socket: Option<String>,
+    /// Whether the bridge channel may be a data channel.
+    pub data: bool,
     /// Sources of the others.
     pub sources: Vec<RemoteSource>,
 }
@@ -128,6 +132,9 @@ impl Offer {
                 .get_child("web-socket", ns::COLIBRI)
                 .and_then(|child| child.attr("url"))
                 .map(str::to_owned),
+            data: content(jingle, "data")
+                .and_then(|data| data.get_child("transport", ns::ICE))
+                .is_some_and(|transport| transport.has_child("sctpmap", ns::SCTP)),
             sources: sources(jingle),
         })
     }
@@ -161,12 +168,12 @@ impl Offer {
             ),
             None => String::new(),
         };
-        let content = |kind: &str, description: String| {
+        let content = |(name, media): (&str, &str), description: &str, channel: &str| {
             format!(
-                "<content creator='responder' name='{kind}' senders='both'>\
-                 <description xmlns='{}' media='{kind}'>{description}<rtcp-mux/></description>\
+                "<content creator='responder' name='{name}' senders='both'>\
+                 <description xmlns='{}' media='{media}'>{description}</description>\
                  <transport xmlns='{}' ufrag='{}' pwd='{}'>\
-                 <fingerprint xmlns='{}' hash='sha-256' setup='active'>{}</fingerprint></transport></content>",
+                 <fingerprint xmlns='{}' hash='sha-256' setup='active'>{}</fingerprint>{channel}</transport></content>",
                 ns::RTP,
                 ns::ICE,
                 answer.ice.0,
@@ -176,25 +183,28 @@ impl Offer {
             )
         };
         let audio = format!(
-            "<payload-type id='{}' name='opus' clockrate='48000' channels='2'/>{}{}",
+            "<payload-type id='{}' name='opus' clockrate='48000' channels='2'/>{}{}<rtcp-mux/>",
             self.opus,
             extension(super::AUDIO_LEVEL),
             source(answer.audio, "audio", "")
         );
         let video = format!(
-            "<payload-type id='{}' name='VP8' clockrate='90000'/>{}{}{retransmission}",
+            "<payload-type id='{}' name='VP8' clockrate='90000'/>{}{}{retransmission}<rtcp-mux/>",
             self.vp8,
             extension(super::TRANSPORT_CC),
             source(answer.video, "video", " videoType='camera'")
         );
+        let channel =
+            format!("<sctpmap xmlns='{}' number='5000' protocol='webrtc-datachannel' streams='1024'/>", ns::SCTP);
+        let data = if self.data { content(("data", "application"), "", &channel) } else { String::new() };
         format!(
-            "<jingle xmlns='{}' action='session-accept' initiator='{}' responder='{}' sid='{}'>{}{}</jingle>",
+            "<jingle xmlns='{}' action='session-accept' initiator='{}' responder='{}' sid='{}'>{}{}{data}</jingle>",
             ns::JINGLE,
             answer.focus,
             answer.jid,
             self.sid,
-            content("audio", audio),
-            content("video", video)
+            content(("audio", "audio"), &audio, ""),
+            content(("video", "video"), &video, "")
         )
         .parse()
     }
@@ -333,6 +343,7 @@ mod tests {
             fingerprint: ("sha-256".into(), "AB".into()),
             candidates: vec![],
             web_socket: None,
+            data: true,
             sources: vec![],
         };
         let answer = offer
@@ -353,6 +364,8 @@ mod tests {
         assert_eq!(ssrcs, ["6", "7"]);
         assert_eq!(video.children().find(|c| c.is("source", ns::SSMA)).and_then(|c| c.attr("name")), Some("ab12-v0"));
         assert!(video.get_child("ssrc-group", ns::SSMA).is_some());
+        let data = content(&answer, "data").and_then(|c| c.get_child("transport", ns::ICE)).expect("data");
+        assert_eq!(data.get_child("sctpmap", ns::SCTP).and_then(|map| map.attr("number")), Some("5000"));
     }
 
     #[test]

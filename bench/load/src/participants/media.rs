@@ -2,12 +2,13 @@
 //!
 //! Like str0m itself it does no I/O: datagrams and the time go in, datagrams come out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::crypto::Fingerprint;
 use str0m::format::{Codec, FormatParams};
 use str0m::ice::IceCreds;
@@ -137,6 +138,17 @@ pub struct MediaSession {
     muted: bool,
     received: BTreeMap<String, Received>,
     opened: Opened,
+    channel: Channel,
+}
+
+/// The bridge channel as a data channel.
+#[derive(Debug, Default)]
+struct Channel {
+    id: Option<ChannelId>,
+    /// What is said as soon as it is open.
+    greeting: String,
+    opened: u64,
+    heard: VecDeque<String>,
 }
 
 /// What to do next.
@@ -221,6 +233,13 @@ impl MediaSession {
         direct.declare_media(video, MediaKind::Video);
         direct.declare_stream_tx(Ssrc::from(own.audio), None, audio, None);
         direct.declare_stream_tx(Ssrc::from(own.video), offer.vp8_rtx.map(|_| Ssrc::from(own.video_rtx)), video, None);
+        let mut channel = Channel::default();
+        if offer.data {
+            direct.start_sctp(true);
+            let (label, protocol) = ("JVB data channel".to_owned(), "http://jitsi.org/protocols/colibri".to_owned());
+            channel.id =
+                Some(direct.create_data_channel(ChannelConfig { label, protocol, ..ChannelConfig::default() }));
+        }
         let mut session = Self {
             rtc,
             clips,
@@ -242,6 +261,7 @@ impl MediaSession {
             muted: false,
             received: BTreeMap::new(),
             opened: Opened::default(),
+            channel,
         };
         session.add_sources(&offer.sources);
         Ok(session)
@@ -250,6 +270,21 @@ impl MediaSession {
     /// Says when the microphone is loud; without it, always.
     pub fn set_speech(&mut self, speech: Speech) {
         self.speech = speech;
+    }
+
+    /// Sets what it sends the bridge as soon as it has a data channel.
+    pub fn set_greeting(&mut self, greeting: String) {
+        self.channel.greeting = greeting;
+    }
+
+    /// How often a data channel was opened.
+    pub fn data_channels(&self) -> u64 {
+        self.channel.opened
+    }
+
+    /// The next text that the bridge said on it.
+    pub fn heard(&mut self) -> Option<String> {
+        self.channel.heard.pop_front()
     }
 
     /// Says how often it sends; without it 15 frames and 50 audio packets a second.
@@ -398,6 +433,14 @@ impl MediaSession {
                 (self.next_audio, self.next_video) = (now, now);
             }
             Event::KeyframeRequest(_) => self.video_frame = 0,
+            Event::ChannelOpen(id, _) => {
+                self.channel.opened += 1;
+                if let Some(mut channel) = self.rtc.channel(id) {
+                    // Nothing waits there yet, so that there is room.
+                    let _ = channel.write(false, self.channel.greeting.as_bytes());
+                }
+            }
+            Event::ChannelData(said) => self.channel.heard.extend(String::from_utf8(said.data)),
             Event::RawPacket(packet) => match *packet {
                 RawPacket::RtpRx(..) => self.opened.rtp(),
                 RawPacket::RtcpRx(_) => self.opened.rtcp(),

@@ -43,6 +43,9 @@ pub(crate) const FEATURES: &[&str] = &[
 /// What it announces besides with SSRC rewriting.
 pub(crate) const SSRC_REWRITING: &str = "http://jitsi.org/ssrc-rewriting-1";
 
+/// What it announces besides to be offered a data channel.
+pub(crate) const DATA_CHANNELS: &str = "urn:xmpp:jingle:transports:dtls-sctp:1";
+
 /// Join a room with participants that send a clip and count what they receive.
 #[derive(Debug, Clone, Args)]
 pub struct ParticipantArgs {
@@ -73,6 +76,9 @@ pub struct ParticipantArgs {
     /// Ask for SSRC rewriting, as a current lib-jitsi-meet does, and count only what arrives on SSRCs that the bridge announced.
     #[arg(long)]
     pub ssrc_rewriting: bool,
+    /// Have a data channel as bridge channel where the focus offers one, and no WebSocket.
+    #[arg(long)]
+    pub data_channel: bool,
     /// Take commands from standard input, one JSON object per line: `{"do":"report"}`, and `mute`, `unmute`, `move`,
     /// `reconnect`, `leave`, for all or for `"participant":N`. Sessions and reports are printed as lines of JSON.
     #[arg(long)]
@@ -101,6 +107,8 @@ pub struct ParticipantReport {
     pub sources_removed: u64,
     /// Media sessions that it was offered: one, unless it was invited again.
     pub sessions: u64,
+    /// Data channels that it opened: one, where it was offered one and has not lost it.
+    pub data_channels: u64,
     /// Why it ended early.
     pub error: Option<String>,
 }

@@ -21,7 +21,7 @@ use super::mappings;
 use super::media::{MediaSession, OwnSsrcs, Pace, Step};
 use super::orders::{Order, What};
 use super::speech::Speech;
-use super::{FEATURES, ParticipantArgs, ParticipantReport, SSRC_REWRITING};
+use super::{DATA_CHANNELS, FEATURES, ParticipantArgs, ParticipantReport, SSRC_REWRITING};
 
 const FOCUS: &str = "http://jitsi.org/protocol/focus";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
@@ -99,6 +99,7 @@ impl Participant {
             }
             None => Default::default(),
         };
+        let data_channels = self.session.as_ref().map_or(0, |(_, session)| session.data_channels());
         let owners = self.occupants.iter().filter(|(_, owner)| **owner).map(|(nick, _)| nick.clone()).collect();
         let occupants: BTreeSet<String> =
             self.occupants.keys().filter(|nick| **nick != self.endpoint).cloned().collect();
@@ -112,6 +113,7 @@ impl Participant {
             encrypted,
             sources_removed,
             sessions,
+            data_channels,
             error,
         }
     }
@@ -178,6 +180,9 @@ impl Participant {
                             break;
                         }
                     }
+                }
+                while let Some(text) = session.heard() {
+                    take_mappings(&text, &self.mapped.0);
                 }
             }
             if now >= end {
@@ -259,8 +264,9 @@ impl Participant {
                     None => String::new(),
                 };
                 let rewriting = self.args.ssrc_rewriting.then_some(&SSRC_REWRITING);
+                let data = self.args.data_channel.then_some(&DATA_CHANNELS);
                 let features: String =
-                    FEATURES.iter().chain(rewriting).map(|var| format!("<feature var='{var}'/>")).collect();
+                    FEATURES.iter().chain(rewriting).chain(data).map(|var| format!("<feature var='{var}'/>")).collect();
                 let query: Element = format!(
                     "<query xmlns='{DISCO_INFO}'{node}><identity category='client' type='bot'/>{features}</query>"
                 )
@@ -335,12 +341,16 @@ impl Participant {
                     // The bridge has to announce them.
                     offer.sources.clear();
                 }
+                if offer.data {
+                    offer.web_socket = None;
+                }
                 let mut session =
                     MediaSession::new(Instant::now(), &offer, socket.local_addr()?, self.own, self.clips.clone())?;
                 session.set_speech(self.speech);
                 session.set_pace(Pace::new(self.args.video_fps, self.args.audio_interval));
                 session.set_stalls(self.stalls.clone());
                 session.set_muted(self.muted);
+                session.set_greeting(wish(self.args.last_n));
                 if self.args.orders {
                     println!("{}", self.facts(&offer));
                 }
@@ -413,15 +423,12 @@ impl Participant {
         }
         let (mapped, last_n) = (self.mapped.0.clone(), self.args.last_n);
         self.channel = Some(tokio::spawn(async move {
-            let wish = serde_json::json!({
-                "colibriClass": "ReceiverVideoConstraints", "lastN": last_n, "defaultConstraints": { "maxHeight": 720 },
-            });
             let mut failures = 0;
             while failures < CHANNEL_FAILURES {
                 match tokio_tungstenite::connect_async(&url).await {
                     Ok((mut channel, _)) => {
                         failures = 0;
-                        if channel.send(WsMessage::text(wish.to_string())).await.is_ok() {
+                        if channel.send(WsMessage::text(wish(last_n))).await.is_ok() {
                             hear(&mut channel, &mapped).await;
                         }
                     }
@@ -443,13 +450,26 @@ where
 {
     while let Some(Ok(message)) = channel.next().await {
         let WsMessage::Text(text) = message else { continue };
-        match mappings::read(&text) {
-            Ok(sources) if sources.is_empty() => {}
-            // The participant may have left.
-            Ok(sources) => drop(mapped.send(sources)),
-            Err(error) => tracing::warn!(%error, %text, "a bridge message does not parse"),
-        }
+        take_mappings(&text, mapped);
     }
+}
+
+/// Takes what the bridge says: only the mappings matter.
+fn take_mappings(text: &str, mapped: &mpsc::UnboundedSender<Vec<RemoteSource>>) {
+    match mappings::read(text) {
+        Ok(sources) if sources.is_empty() => {}
+        // The participant may have left.
+        Ok(sources) => drop(mapped.send(sources)),
+        Err(error) => tracing::warn!(%error, %text, "a bridge message does not parse"),
+    }
+}
+
+/// What a participant asks the bridge for: everybody at 720.
+fn wish(last_n: i32) -> String {
+    let wish = serde_json::json!({
+        "colibriClass": "ReceiverVideoConstraints", "lastN": last_n, "defaultConstraints": { "maxHeight": 720 },
+    });
+    wish.to_string()
 }
 
 /// The next order; never, where none are taken.
