@@ -1,7 +1,7 @@
 // The end-to-end check: N participants meet, and WebRTC's own statistics say who decodes whom.
 import { Browser, camera, pageAddress } from '../lib/browsers.mjs';
 import { Firefox } from '../lib/firefox.mjs';
-import { difference, everybodyMeets, matrix, measure, median, meets, setupTimes } from '../lib/measure.mjs';
+import { difference, everybodyMeets, matrix, measure, median, meets, sentVideo, setupTimes } from '../lib/measure.mjs';
 import { until } from '../lib/process.mjs';
 import { ownParticipants, relays } from '../lib/relays.mjs';
 import { lastJson, lightPace, scriptedPairs, startScripted } from '../lib/scripted.mjs';
@@ -27,9 +27,9 @@ export async function check(stack, options, say = console.log) {
   try {
     // Without rewriting some never meet; who shares numbers does within seconds.
     const patience = options.disableRewriting ? 12000 : 30000 + 5000 * total;
-    // They report when they are ordered to leave; at the latest after the time to meet, the measurement, and some air.
-    if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + Math.ceil(patience / 1000),
-      more: [...options.ssrcRewriting ? ['--ssrc-rewriting'] : [], ...options.light ? lightPace : []] });
+    // They report when they are ordered to leave; at the latest after the start of the browsers, three waits, and the measurement.
+    if (scripted) load = startScripted({ stack, room, count: scripted, seconds: seconds + 60 + Math.ceil(3 * patience / 1000),
+      more: [...codec ? ['--codec', codec] : [], ...options.ssrcRewriting ? ['--ssrc-rewriting'] : [], ...options.light ? lightPace : []] });
     for (let number = 1; number <= browsers; number++) {
       const name = `p${number}`;
       const query = { codec, p2p, asymmetric: asymmetric && number === 1, size: options.size, fps: options.fps,
@@ -59,7 +59,7 @@ export async function check(stack, options, say = console.log) {
     const long = seconds >= 120;
     const watch = long ? watchMemory(stack, 60000) : undefined;
     const freezes = long ? watchFreezes(participants, senders) : undefined;
-    const { pairs } = await measure(participants, seconds * 1000, senders);
+    const { pairs, before, after } = await measure(participants, seconds * 1000, senders);
     const memory = watch?.stop();
     const worst = freezes ? await freezes.stop() : undefined;
 
@@ -68,13 +68,17 @@ export async function check(stack, options, say = console.log) {
     say(matrix(pairs, senders, participants.map(one => one.name)));
     const kinds = new Set(pairs.filter(one => one.video?.codec).map(one => `${one.receiver}: ${one.video.codec} ${one.video.payloadType}${one.video.p2p ? ' p2p' : ''}`));
     say(`video formats received: ${[...kinds].join(', ') || 'none'}`);
+    // What a browser hardly encodes nobody can decode: a machine that is too slow is to be seen as such.
+    const sent = participants.map(({ name }, index) => ({ name, ...sentVideo(before[index], after[index]) }));
+    say(`frames a second that the browsers encoded: ${sent.map(({ name, frames, kbits, limited }) => `${name} ${frames.toFixed(1)} (${Math.round(kbits)} kbit/s${limited ? `, limited: ${limited}` : ''})`).join(', ')}`);
+    for (const line of pairs.filter(one => !one.videoOk).map(missing)) say(line);
 
     let videoOk = pairs.filter(one => one.videoOk).length;
     let audioOk = pairs.filter(one => one.audioOk).length;
     let wrongCodec = 0;
     if (codec) {
       // A call that silently fell back to another codec is no proof.
-      wrongCodec = pairs.filter(one => participants.some(p => p.name === one.sender) && one.video?.codec?.toLowerCase() !== codec).length;
+      wrongCodec = pairs.filter(one => one.video?.codec?.toLowerCase() !== codec).length;
       if (wrongCodec) say(`${wrongCodec} pairs do not use ${codec}`);
     }
     let renumbered = true;
@@ -114,7 +118,7 @@ export async function check(stack, options, say = console.log) {
       load.signal('SIGTERM');
       await load.ended;
       const report = lastJson(load.tail(400));
-      const enough = scriptedPairs(report, seconds, options.light ? 5 : 10);
+      const enough = scriptedPairs(report, seconds, { audio: options.light ? 5 : 10, sent: new Map(pages.map((page, index) => [page.id, sent[index].frames])) });
       known = roomMistakes(report, pages);
       for (const line of known) say(`the room: ${line}`);
       if (!enough) say(`the scripted participants left no report (${load.result}):\n${load.tail()}`);
@@ -137,6 +141,7 @@ export async function check(stack, options, say = console.log) {
       seconds,
       codec: codec ?? (options.client ? "the client's choice" : 'vp8'),
       browsers, scripted,
+      sent_fps_min: Number(Math.min(...sent.map(one => one.frames)).toFixed(1)),
       ...stack.bridges.length > 1 && { bridges: stack.bridges.length, strategy: stack.strategy, relay_channel: stack.relayChannel ?? 'sctp' },
       ...firefox && { firefox, height_ok: pairs.length - heights.length },
       freezes: pairs.reduce((sum, one) => sum + one.freezes, 0),
@@ -269,6 +274,11 @@ async function foreignSsrcs(receivers, senders, say) {
     ok &&= got.length > 0 && own.length === 0 && sections.every(mid => /^[av]\d+$/.test(mid)) && new Set(sections).size === sections.length;
   }
   return ok;
+}
+
+/** Where the pictures of a pair got lost: nothing came, nothing that can be decoded came, or decoding took too long. */
+function missing({ sender, receiver, seconds, packets, frames, keyframes, requests }) {
+  return `${receiver} of ${sender}: ${packets} packets in ${Math.round(seconds)} s, ${frames} frames decoded, ${keyframes} of them keyframes, ${requests} keyframes asked for`;
 }
 
 /** What a participant with trouble wrote to its console. */

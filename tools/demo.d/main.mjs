@@ -19,7 +19,8 @@ its address. Ctrl-C stops everything. Logs and configuration are under target/de
                        is 0 only if every participant decodes everybody's video and hears everybody
   --participants N     2 to 50, default 3; with more than 4, two are browsers and the others are scripted
   --seconds S          length of the measurement, default 10; from 120 on, memory, freezes and logged errors are judged as well
-  --codec NAME         the video codec that everybody prefers; the check fails if another one is used
+  --codec NAME         the video codec that everybody prefers, and the only one of the scripted participants; the check fails if
+                       another one is used
   --firefox N          the last N browsers are Firefox; then everybody also has to decode the full height that is sent
   --asymmetric         the first participant uses different payload types and header-extension ids
   --p2p                allow peer to peer; with two participants media must use it

@@ -1,11 +1,30 @@
 // Who decodes whom, by WebRTC's own statistics.
 import { sleep, until } from './process.mjs';
 
-/** A pair's video counts when it decodes at least this many frames a second over the measurement. */
+/** A pair's video counts when it decodes at least this many frames a second over the measurement, where its sender makes enough. */
 export const minimumFrameRate = 3;
 
-/** What of receiver's statistics changed between two readings, for one sender. */
-export function difference(before, after, sender) {
+/** The least frames in `seconds` of a sender that makes `sent` a second: the lowest of three temporal layers has each fourth, and one is no video. */
+export const minimumFrames = (seconds, sent = Infinity) => Math.max(2, Math.min(minimumFrameRate, sent / 4) * seconds);
+
+/** What a browser sent of video a second between two readings of its statistics: `frames` of the encoding that has most, `kbits` of all, and what `limited` them. */
+export function sentVideo(before, after) {
+  const seconds = (after.at - before.at) / 1000;
+  const grown = (one, field) => {
+    const earlier = before.outbound?.find(other => other.ssrc === one.ssrc)?.[field] ?? 0;
+    // A new encoder starts its counts again.
+    return ((one[field] ?? 0) - (one[field] >= earlier ? earlier : 0)) / seconds;
+  };
+  const video = seconds > 0 ? (after.outbound ?? []).filter(one => one.kind === 'video') : [];
+  return {
+    frames: Math.max(0, ...video.map(one => grown(one, 'frames'))),
+    kbits: video.reduce((sum, one) => sum + grown(one, 'bytes'), 0) * 8 / 1000,
+    limited: video.map(one => one.limited).find(reason => reason && reason !== 'none'),
+  };
+}
+
+/** What of receiver's statistics changed between two readings, for one sender, which makes `sent` frames a second. */
+export function difference(before, after, sender, sent = Infinity) {
   const [from, to] = [before?.remote[sender], after?.remote[sender]];
   const seconds = (after.at - (before?.at ?? after.at)) / 1000;
   // A track that was replaced meanwhile starts its counters again.
@@ -18,10 +37,13 @@ export function difference(before, after, sender) {
   return {
     seconds, frames, energy,
     audioPackets: grown('audio', 'packets'),
+    packets: grown('video', 'packets'),
+    keyframes: grown('video', 'keyFramesDecoded'),
+    requests: grown('video', 'pliCount'),
     freezes: grown('video', 'freezeCount'),
     frozen: grown('video', 'totalFreezesDuration'),
     video: to?.video, audio: to?.audio,
-    videoOk: seconds > 0 && frames >= minimumFrameRate * seconds,
+    videoOk: seconds > 0 && frames >= minimumFrames(seconds, sent),
     audioOk: energy > 0 && grown('audio', 'packets') > 0,
   };
 }
@@ -46,10 +68,11 @@ export async function everybodyMeets(participants, timeout) {
 /** What changed between two readings of the statistics of all: one entry per (sender, receiver). */
 export function pairsBetween(participants, before, after, senders = participants.map(one => one.name)) {
   const pairs = [];
+  const rates = new Map(participants.map((one, index) => [one.name, sentVideo(before[index], after[index]).frames]));
   for (const [index, receiver] of participants.entries()) {
     for (const sender of senders) {
       if (sender === receiver.name) continue;
-      pairs.push({ sender, receiver: receiver.name, ...difference(before[index], after[index], sender) });
+      pairs.push({ sender, receiver: receiver.name, ...difference(before[index], after[index], sender, rates.get(sender)) });
     }
   }
   return pairs;

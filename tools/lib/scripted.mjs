@@ -1,7 +1,7 @@
 // Scripted participants: `ringbridge-load participants` beside the browsers, and its report.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { minimumFrameRate } from './measure.mjs';
+import { minimumFrames } from './measure.mjs';
 import { Background } from './process.mjs';
 import { loadBinary } from './ringbridge.mjs';
 
@@ -33,14 +33,18 @@ export function lastJson(text) {
 
 /**
  * Pairs of which a scripted participant is the receiver and got enough in `seconds`; undefined without a report.
- * It counts whole frames and audio packets by sender; `audio` packets a second are enough.
+ * It counts whole frames and audio packets by sender; `audio` packets a second are enough. `sent`: frames a second of those
+ * senders of which it is known, by endpoint id.
+ * @param {any} report
+ * @param {number} seconds
+ * @param {{ audio?: number, sent?: Map<string, number> }} options
  */
-export function scriptedPairs(report, seconds, audio = 10) {
+export function scriptedPairs(report, seconds, { audio = 10, sent = new Map() } = {}) {
   if (!Array.isArray(report?.reports)) return undefined;
   const streams = report.reports.flatMap(({ endpoint, received }) =>
-    Object.entries(received).filter(([sender]) => sender !== endpoint).map(([, figures]) => figures));
+    Object.entries(received).filter(([sender]) => sender !== endpoint).map(([sender, figures]) => ({ ...figures, sent: sent.get(sender) })));
   return {
-    video: streams.filter(one => one.video_frames >= minimumFrameRate * seconds).length,
+    video: streams.filter(one => one.video_frames >= minimumFrames(seconds, one.sent)).length,
     audio: streams.filter(one => one.audio_packets >= audio * seconds).length,
   };
 }

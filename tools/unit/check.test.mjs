@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { roomMistakes, smallerPictures } from '../demo.d/check.mjs';
 import { allDecode } from '../check-scenarios.d/call.mjs';
-import { difference, matrix } from '../lib/measure.mjs';
+import { difference, matrix, minimumFrames, pairsBetween, sentVideo } from '../lib/measure.mjs';
 import { scriptedPairs } from '../lib/scripted.mjs';
 import { freePort } from '../lib/ports.mjs';
 import { createServer } from 'node:net';
@@ -17,6 +17,26 @@ test('a pair that stands still is not ok', () => {
   assert.deepEqual([still.videoOk, still.audioOk], [false, false]);
   const moving = difference(reading(0, 100, 1, 50), reading(10000, 250, 1.5, 550), 'a');
   assert.deepEqual([moving.videoOk, moving.audioOk, moving.frames], [true, true, 150]);
+});
+
+test('a slow camera is measured by what it makes, a fast one by the floor', () => {
+  assert.equal(minimumFrames(10), 30);
+  assert.equal(minimumFrames(10, 15), 30);
+  assert.equal(minimumFrames(10, 4), 10);
+  assert.equal(minimumFrames(10, 0), 2, 'a still picture is no video');
+  const at = (seconds, encoded, decoded) => ({
+    ...reading(1000 * seconds, decoded, seconds + 1, 500 * seconds),
+    outbound: [{ kind: 'audio', ssrc: 1 }, { kind: 'video', ssrc: 2, frames: encoded }, { kind: 'video', ssrc: 3 }],
+  });
+  const ok = (encoded, decoded) => {
+    const [before, after] = [[at(0, 7, 0), at(0, 7, 0)], [at(10, 7 + encoded, decoded), at(10, 7 + encoded, decoded)]];
+    return pairsBetween([{ name: 'a' }, { name: 'b' }], before, after).find(one => one.sender === 'a')?.videoOk;
+  };
+  assert.deepEqual([ok(40, 28), ok(40, 10), ok(40, 9), ok(150, 29), ok(150, 30), ok(0, 0)], [true, true, false, false, true, false]);
+  assert.equal(sentVideo(at(0, 100, 0), at(10, 40, 0)).frames, 4, 'a new encoder starts its count again');
+  assert.deepEqual(sentVideo(reading(0, 0, 0, 0), reading(10000, 0, 0, 0)), { frames: 0, kbits: 0, limited: undefined });
+  const sent = (milliseconds, ...bytes) => ({ at: milliseconds, outbound: bytes.map((one, ssrc) => ({ kind: 'video', ssrc, bytes: one, frames: one / 100, limited: ssrc ? 'cpu' : 'none' })) });
+  assert.deepEqual(sentVideo(sent(0, 1000, 0), sent(2000, 26000, 50000)), { frames: 250, kbits: 300, limited: 'cpu' });
 });
 
 test('silence with packets is not audio', () => {
@@ -61,6 +81,8 @@ test('a taken port is replaced', async () => {
 test('scripted receivers count by sender, themselves excepted', () => {
   const received = { a: { video_frames: 150, audio_packets: 500 }, b: { video_frames: 2, audio_packets: 500 }, me: { video_frames: 150, audio_packets: 500 } };
   assert.deepEqual(scriptedPairs({ reports: [{ endpoint: 'me', received }] }, 10), { video: 1, audio: 2 });
+  assert.deepEqual(scriptedPairs({ reports: [{ endpoint: 'me', received: { b: { video_frames: 12, audio_packets: 60 } } }] }, 10,
+    { audio: 5, sent: new Map([['b', 4]]) }), { video: 1, audio: 1 });
   assert.equal(scriptedPairs(undefined, 10), undefined);
 });
 

@@ -1,6 +1,7 @@
 // Visitors: they watch from a server of their own, and may be let in.
 import { allDecode, allMoving, expect, seconds, timed } from '../call.mjs';
 import { until } from '../../lib/process.mjs';
+import { homes } from '../../lib/relays.mjs';
 
 /** Asks the focus for the conference as a client does that would rather watch. */
 async function askToVisit(call) {
@@ -8,6 +9,20 @@ async function askToVisit(call) {
   const answer = await fetch(call.stack.focus.focusUrl('/conference-request/v1'), { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
   expect(answer.ok, `the focus answers ${answer.status}: ${await answer.clone().text()}`);
   return answer.json();
+}
+
+/** Asks to watch, once the visitor node is there; the focus's answer. */
+async function sentToNode(call) {
+  await until('the visitor node is there', 10000, async () => (await call.stack.focus.focusStats()).visitor_nodes.v1.online);
+  const answer = await askToVisit(call);
+  expect(answer.ready && answer.vnode === 'v1' && answer.focusJid === 'focus@auth.v1.meet.test', `answered ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+/** Whether `visitor` decodes and hears all of `names`. */
+async function watches(visitor, names) {
+  const { remote } = await visitor.stats();
+  return names.every(name => remote[name]?.video?.framesDecoded >= 5 && remote[name]?.audio?.packets > 5);
 }
 
 /** What the focus says in its presence of a conference, as a participant sees it. */
@@ -20,17 +35,12 @@ export const scenarios = {
     stack: { site: { visitors: true } },
     async run(call) {
       const [p1, p2] = await call.meet('p1', 'p2');
-      await until('the visitor node is there', 10000, async () => (await call.stack.focus.focusStats()).visitor_nodes.v1.online);
-      const answer = await askToVisit(call);
-      expect(answer.ready && answer.vnode === 'v1' && answer.focusJid === 'focus@auth.v1.meet.test', `answered ${JSON.stringify(answer)}`);
+      const answer = await sentToNode(call);
       expect(answer.properties['visitors-supported'] === 'true', 'visitors are not said to be supported');
 
       // It sees both, and is announced by a number alone.
       const visitor = await call.join('visitor', { visitor: answer.vnode, send: 'none' });
-      const sees = await timed('the visitor sees both', 30000, async () => {
-        const { remote } = await visitor.stats();
-        return ['p1', 'p2'].every(name => remote[name]?.video?.framesDecoded >= 5 && remote[name]?.audio?.packets > 5);
-      });
+      const sees = await timed('the visitor sees both', 30000, () => watches(visitor, ['p1', 'p2']));
       await until('the participants learn that there is one', 10000, async () => Number(await property(p1, 'visitor-count')) === 1);
       for (const one of [p1, p2]) {
         const { remote } = await one.stats();
@@ -72,6 +82,30 @@ export const scenarios = {
       const refused = Object.entries(stats.refused).filter(([reason, count]) => count && ['visitor', 'visitor_source', 'foreign_node', 'node_failed'].includes(reason));
       expect(!refused.length, `refused: ${JSON.stringify(refused)}`);
       return `the visitor sees both ${seconds(sees)} after it came; let in, it meets all within ${seconds(takesPart)}`;
+    },
+  },
+  'visitors-linked-bridges': {
+    about: 'visitors of two on two linked bridges see and hear both, whichever bridge they are on',
+    stack: { split: true, bridges: 2, strategy: 'split', site: { visitors: true } },
+    async run(call) {
+      const [p1, p2] = await call.meet('p1', 'p2');
+      const { vnode } = await sentToNode(call);
+      const watchers = [];
+      for (const name of ['w1', 'w2']) watchers.push(await call.join(name, { visitor: vnode, send: 'none' }));
+      const sees = await timed('both visitors see both', 45000, async () => (await Promise.all(watchers.map(one => watches(one, ['p1', 'p2'])))).every(Boolean));
+      const places = await homes(call.stack, [p1, p2, ...watchers]);
+      expect(places.size === 4 && places.get(p1) !== places.get(p2), 'the participants are not on two bridges');
+      const beside = watchers.map(one => places.get(one) === places.get(p1) ? 'p1' : 'p2');
+
+      // Who comes later is shown to them, and nobody sees them.
+      const p3 = await call.join('p3');
+      await allMoving([p1, p2, p3], 30000);
+      await until('the visitors see the third', 30000, async () => (await Promise.all(watchers.map(one => watches(one, ['p3'])))).every(Boolean));
+      for (const one of [p1, p2, p3]) {
+        const { remote } = await one.stats();
+        expect(!remote.w1 && !remote.w2, `${one.name} sees a visitor`);
+      }
+      return `both visitors (beside ${beside.join(' and ')}) see and hear both ${seconds(sees)} after they came`;
     },
   },
 };

@@ -19,6 +19,7 @@ use xmpp_parsers::iq::Iq;
 use xmpp_parsers::presence::{Presence, Type as PresenceType};
 
 use super::JoinArgs;
+use crate::participants::codec::VideoCodec;
 use crate::participants::jingle::{self, Answer, Offer, ns};
 use crate::participants::{FEATURES, SSRC_REWRITING};
 
@@ -220,7 +221,7 @@ impl Client {
                 self.received.offers += 1;
                 self.offered.get_or_insert(self.began.elapsed());
                 self.known = owners().collect();
-                let offer = Offer::parse(jingle)?;
+                let offer = Offer::parse(jingle, VideoCodec::Vp8)?;
                 let focus = format!("{}/focus", self.room);
                 // As many as there are participants, each its own three.
                 let accept = offer.accept(&Answer {

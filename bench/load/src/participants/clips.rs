@@ -1,34 +1,37 @@
-//! The recorded media that scripted participants send: a four-second VP8 clip and a four-second Opus tone,
-//! both made with ffmpeg's test sources (see `bench/load/media/README.md`).
+//! The recorded media that scripted participants send: four seconds of video in each codec, and a four-second Opus tone,
+//! all made with ffmpeg's test sources (see `bench/load/media/README.md`).
 
 use std::io::Cursor;
 
+use super::codec::{self, VideoCodec};
 use bytes_view::{le_u16, le_u32};
 
-const PATTERN: &[u8] = include_bytes!("../../media/pattern.ivf");
+const VP8: &[u8] = include_bytes!("../../media/pattern.vp8.ivf");
+const VP9: &[u8] = include_bytes!("../../media/pattern.vp9.ivf");
+const AV1: &[u8] = include_bytes!("../../media/pattern.av1.ivf");
+const H264: &[u8] = include_bytes!("../../media/pattern.h264");
 const TONE: &[u8] = include_bytes!("../../media/tone.opus");
-
-/// Largest slice of a VP8 frame in one RTP packet, bytes.
-const MAX_FRAGMENT: usize = 1_100;
 
 /// A clip that is not what its name says.
 #[derive(Debug, thiserror::Error)]
 pub enum ClipError {
-    /// The IVF container is damaged.
-    #[error("media/pattern.ivf is damaged at byte {0}: regenerate it as bench/load/media/README.md says")]
+    /// An IVF container is damaged.
+    #[error("a media/pattern.*.ivf is damaged at byte {0}: regenerate it as bench/load/media/README.md says")]
     Ivf(usize),
     /// The Ogg container is damaged.
     #[error("media/tone.opus is damaged ({0}): regenerate it as bench/load/media/README.md says")]
     Ogg(#[from] ogg::OggReadError),
     /// A clip has no frames.
-    #[error("{0} has no frames: regenerate it as bench/load/media/README.md says")]
+    #[error("the clip for {0} has no frames: regenerate it as bench/load/media/README.md says")]
     Empty(&'static str),
 }
 
 /// Frames of both clips; the first video frame is the only keyframe.
 #[derive(Debug)]
 pub struct Clips {
-    /// VP8 frames, 15 a second, 320×180.
+    /// What the video is encoded with.
+    pub codec: VideoCodec,
+    /// Video frames, 15 a second, 320×180.
     pub video: Vec<Vec<u8>>,
     /// Opus packets of 20 ms.
     pub audio: Vec<Vec<u8>>,
@@ -36,14 +39,33 @@ pub struct Clips {
 
 impl Clips {
     /// Reads the clips that are built into the program.
-    pub fn load() -> Result<Self, ClipError> {
-        let clips = Self { video: read_ivf(PATTERN)?, audio: read_opus(TONE)? };
+    pub fn load(codec: VideoCodec) -> Result<Self, ClipError> {
+        let video = match codec {
+            VideoCodec::Vp8 => read_ivf(VP8)?,
+            VideoCodec::Vp9 => read_ivf(VP9)?,
+            VideoCodec::Av1 => read_ivf(AV1)?,
+            VideoCodec::H264 => read_byte_stream(H264),
+        };
+        let clips = Self { codec, video, audio: read_opus(TONE)? };
         match (clips.video.is_empty(), clips.audio.is_empty()) {
-            (true, _) => Err(ClipError::Empty("media/pattern.ivf")),
-            (_, true) => Err(ClipError::Empty("media/tone.opus")),
+            (true, _) => Err(ClipError::Empty(codec.name())),
+            (_, true) => Err(ClipError::Empty("Opus")),
             _ => Ok(clips),
         }
     }
+}
+
+/// Access units of an H.264 byte stream: each ends with its slice.
+fn read_byte_stream(stream: &[u8]) -> Vec<Vec<u8>> {
+    let (mut frames, mut frame) = (Vec::new(), Vec::new());
+    for unit in codec::units(stream) {
+        frame.extend([0, 0, 1]);
+        frame.extend_from_slice(unit);
+        if codec::is_slice(unit) {
+            frames.push(std::mem::take(&mut frame));
+        }
+    }
+    frames
 }
 
 fn read_ivf(file: &[u8]) -> Result<Vec<Vec<u8>>, ClipError> {
@@ -69,21 +91,6 @@ fn read_opus(file: &[u8]) -> Result<Vec<Vec<u8>>, ClipError> {
     Ok(packets)
 }
 
-/// RTP payloads of one VP8 frame with a 15-bit picture id in the descriptor (RFC 7741); the last one gets the marker.
-pub fn packetize_vp8(frame: &[u8], picture_id: u16) -> Vec<Vec<u8>> {
-    frame
-        .chunks(MAX_FRAGMENT)
-        .enumerate()
-        .map(|(index, fragment)| {
-            let start_of_partition = if index == 0 { 0x10 } else { 0 };
-            let id = picture_id & 0x7fff;
-            let mut payload = vec![0x80 | start_of_partition, 0x80, 0x80 | (id >> 8) as u8, id as u8];
-            payload.extend_from_slice(fragment);
-            payload
-        })
-        .collect()
-}
-
 /// Little-endian numbers out of a slice.
 mod bytes_view {
     pub fn le_u16(data: &[u8], at: usize) -> Option<u16> {
@@ -97,31 +104,28 @@ mod bytes_view {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
-    fn the_clips_hold_four_seconds() {
-        let clips = Clips::load().expect("clips are built in");
-        assert_eq!(clips.video.len(), 60);
-        assert!((199..=202).contains(&clips.audio.len()), "{} packets", clips.audio.len());
-        let keyframes: Vec<_> = clips.video.iter().map(|frame| frame[0] & 1 == 0).collect();
-        assert!(keyframes[0], "the first frame is a keyframe");
-        assert_eq!(keyframes.iter().filter(|key| **key).count(), 1);
+    fn the_clips_hold_four_seconds_and_one_keyframe() {
+        for codec in VideoCodec::value_variants() {
+            let clips = Clips::load(*codec).expect("clips are built in");
+            assert_eq!(clips.video.len(), 60, "{codec:?}");
+            assert!((199..=202).contains(&clips.audio.len()), "{} packets", clips.audio.len());
+            let keyframe = |frame: &Vec<u8>| {
+                let payloads = codec.packetize(frame, 0);
+                assert!(payloads.iter().all(|payload| (1..=1_200).contains(&payload.len())), "{codec:?}");
+                codec.beginning(&payloads[0]).keyframe
+            };
+            let keyframes: Vec<_> = clips.video.iter().map(keyframe).collect();
+            assert!(keyframes[0] && keyframes[1..].iter().all(|key| !key), "{codec:?}: {keyframes:?}");
+        }
     }
 
     #[test]
     fn a_damaged_container_is_an_error() {
-        assert!(matches!(read_ivf(&PATTERN[..40]), Err(ClipError::Ivf(_))));
-    }
-
-    #[test]
-    fn fragments_add_up_to_the_frame() {
-        let frame: Vec<u8> = (0..3_000u32).map(|i| i as u8).collect();
-        let packets = packetize_vp8(&frame, 0x1234);
-        assert_eq!(packets.len(), 3);
-        assert_eq!(packets[0][..4], [0x90, 0x80, 0x92, 0x34]);
-        assert_eq!(packets[1][..4], [0x80, 0x80, 0x92, 0x34]);
-        let joined: Vec<u8> = packets.iter().flat_map(|packet| packet[4..].to_vec()).collect();
-        assert_eq!(joined, frame);
+        assert!(matches!(read_ivf(&VP8[..40]), Err(ClipError::Ivf(_))));
     }
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use minidom::Element;
 
+use super::codec::VideoCodec;
+
 /// Namespaces of the Jingle elements.
 pub mod ns {
     /// RFC-like name of the Jingle core.
@@ -42,6 +44,19 @@ pub struct RemoteSource {
     pub video: bool,
 }
 
+/// A video format of the offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoFormat {
+    /// Its codec.
+    pub codec: VideoCodec,
+    /// Its payload type.
+    pub id: u8,
+    /// Payload type of its retransmissions.
+    pub rtx: Option<u8>,
+    /// Its parameters as they were offered, by name.
+    pub parameters: Vec<Element>,
+}
+
 /// What the offer says, reduced to what a scripted participant uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
@@ -49,10 +64,8 @@ pub struct Offer {
     pub sid: String,
     /// Payload type of Opus.
     pub opus: u8,
-    /// Payload type of VP8.
-    pub vp8: u8,
-    /// Payload type of VP8's retransmissions.
-    pub vp8_rtx: Option<u8>,
+    /// The video format that is taken of those offered.
+    pub video: VideoFormat,
     /// Header extensions by URI, of either media.
     pub extensions: BTreeMap<String, u8>,
     /// Remote ufrag and password.
@@ -78,34 +91,34 @@ fn content<'a>(jingle: &'a Element, name: &str) -> Option<&'a Element> {
     jingle.children().find(|child| child.is("content", ns::JINGLE) && child.attr("name") == Some(name))
 }
 
+fn payload_types<'a>(description: &'a Element, name: &'a str) -> impl Iterator<Item = &'a Element> {
+    let named = move |child: &&Element| child.attr("name").is_some_and(|n| n.eq_ignore_ascii_case(name));
+    description.children().filter(|child| child.is("payload-type", ns::RTP)).filter(named)
+}
+
 fn number<T: std::str::FromStr>(element: &Element, name: &str) -> Option<T> {
     element.attr(name)?.parse().ok()
 }
 
 impl Offer {
-    /// Reads a `session-initiate`.
-    pub fn parse(jingle: &Element) -> Result<Self, OfferError> {
+    /// Reads a `session-initiate`, of whose video formats the first one of `codec` is taken.
+    pub fn parse(jingle: &Element, codec: VideoCodec) -> Result<Self, OfferError> {
         let audio = content(jingle, "audio").ok_or(OfferError("audio content"))?;
         let video = content(jingle, "video").ok_or(OfferError("video content"))?;
         let audio_description = audio.get_child("description", ns::RTP).ok_or(OfferError("audio description"))?;
         let video_description = video.get_child("description", ns::RTP).ok_or(OfferError("video description"))?;
         let transport = audio.get_child("transport", ns::ICE).ok_or(OfferError("transport"))?;
         let fingerprint = transport.get_child("fingerprint", ns::DTLS).ok_or(OfferError("fingerprint"))?;
-        let payload_type = |description: &Element, name: &str| {
-            description
-                .children()
-                .filter(|child| child.is("payload-type", ns::RTP))
-                .find(|child| child.attr("name").is_some_and(|n| n.eq_ignore_ascii_case(name)))
-                .and_then(|child| number(child, "id"))
+        let opus = payload_types(audio_description, "opus").next().ok_or(OfferError("opus"))?;
+        let opus = number(opus, "id").ok_or(OfferError("opus id"))?;
+        let taken = payload_types(video_description, codec.name()).next().ok_or(OfferError(codec.name()))?;
+        let id = number(taken, "id").ok_or(OfferError(codec.name()))?;
+        let repairs = |rtx: &&Element| {
+            rtx.children().any(|p| p.attr("name") == Some("apt") && number::<u8>(p, "value") == Some(id))
         };
-        let vp8 = payload_type(video_description, "VP8").ok_or(OfferError("VP8"))?;
-        let vp8_rtx = video_description
-            .children()
-            .filter(|child| child.is("payload-type", ns::RTP) && child.attr("name") == Some("rtx"))
-            .find(|child| {
-                child.children().any(|p| p.attr("name") == Some("apt") && number::<u8>(p, "value") == Some(vp8))
-            })
-            .and_then(|child| number(child, "id"));
+        let rtx = payload_types(video_description, "rtx").find(repairs).and_then(|rtx| number(rtx, "id"));
+        let parameters = taken.children().filter(|child| child.is("parameter", ns::RTP)).cloned().collect();
+        let video_format = VideoFormat { codec, id, rtx, parameters };
         let extensions = [audio_description, video_description]
             .into_iter()
             .flat_map(|description| description.children())
@@ -114,9 +127,8 @@ impl Offer {
             .collect();
         Ok(Self {
             sid: jingle.attr("sid").ok_or(OfferError("sid"))?.to_owned(),
-            opus: payload_type(audio_description, "opus").ok_or(OfferError("opus"))?,
-            vp8,
-            vp8_rtx,
+            opus,
+            video: video_format,
             extensions,
             ice: (
                 transport.attr("ufrag").ok_or(OfferError("ufrag"))?.to_owned(),
@@ -156,11 +168,11 @@ impl Offer {
             Some(id) => format!("<rtp-hdrext xmlns='{}' id='{id}' uri='{uri}'/>", ns::HDREXT),
             None => String::new(),
         };
-        let retransmission = match self.vp8_rtx {
+        let retransmission = match self.video.rtx {
             Some(rtx) => format!(
                 "<payload-type id='{rtx}' name='rtx' clockrate='90000'><parameter name='apt' value='{}'/></payload-type>\
                  {}<ssrc-group xmlns='{}' semantics='FID'><source ssrc='{}'/><source ssrc='{}'/></ssrc-group>",
-                self.vp8,
+                self.video.id,
                 source(answer.video_rtx, "video", " videoType='camera'"),
                 ns::SSMA,
                 answer.video,
@@ -188,9 +200,11 @@ impl Offer {
             extension(super::AUDIO_LEVEL),
             source(answer.audio, "audio", "")
         );
+        let parameters: String = self.video.parameters.iter().map(String::from).collect();
         let video = format!(
-            "<payload-type id='{}' name='VP8' clockrate='90000'/>{}{}{retransmission}<rtcp-mux/>",
-            self.vp8,
+            "<payload-type id='{}' name='{}' clockrate='90000'>{parameters}</payload-type>{}{}{retransmission}<rtcp-mux/>",
+            self.video.id,
+            self.video.codec.name(),
             extension(super::TRANSPORT_CC),
             source(answer.video, "video", " videoType='camera'")
         );
@@ -336,8 +350,7 @@ mod tests {
         let offer = Offer {
             sid: "s1".into(),
             opus: 111,
-            vp8: 100,
-            vp8_rtx: Some(96),
+            video: VideoFormat { codec: VideoCodec::Vp8, id: 100, rtx: Some(96), parameters: vec![] },
             extensions: BTreeMap::from([(super::super::AUDIO_LEVEL.to_owned(), 1)]),
             ice: ("u".into(), "p".into()),
             fingerprint: ("sha-256".into(), "AB".into()),
@@ -369,11 +382,54 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_takes_the_codec_that_was_asked_for_with_its_parameters() {
+        let offered: Element = format!(
+            "<jingle xmlns='{j}' sid='s'><content name='audio'><description xmlns='{r}'>\
+             <payload-type id='111' name='opus'/></description><transport xmlns='{i}' ufrag='u' pwd='p'>\
+             <fingerprint xmlns='{d}' hash='sha-256'>AB</fingerprint></transport></content>\
+             <content name='video'><description xmlns='{r}'><payload-type id='100' name='VP8'/>\
+             <payload-type id='107' name='H264'><parameter name='profile-level-id' value='42e01f;packetization-mode=1;'/>\
+             <rtcp-fb xmlns='urn:xmpp:jingle:apps:rtp:rtcp-fb:0' type='nack'/></payload-type>\
+             <payload-type id='96' name='rtx'><parameter name='apt' value='100'/></payload-type>\
+             <payload-type id='99' name='rtx'><parameter name='apt' value='107'/></payload-type>\
+             </description></content></jingle>",
+            j = ns::JINGLE,
+            r = ns::RTP,
+            i = ns::ICE,
+            d = ns::DTLS
+        )
+        .parse()
+        .expect("well-formed");
+        let offer = Offer::parse(&offered, VideoCodec::H264).expect("complete");
+        assert_eq!((offer.opus, offer.video.id, offer.video.rtx), (111, 107, Some(99)));
+        let answer = offer
+            .accept(&Answer {
+                endpoint: "ab12",
+                jid: "x@meet.test/y",
+                focus: "r@muc/focus",
+                ice: ("lu".into(), "lp+/".into()),
+                fingerprint: "CD:EF".into(),
+                audio: 5,
+                video: 6,
+                video_rtx: 7,
+            })
+            .expect("well-formed");
+        let video = content(&answer, "video").and_then(|c| c.get_child("description", ns::RTP)).expect("video");
+        let names: Vec<_> =
+            video.children().filter(|c| c.name() == "payload-type").filter_map(|c| c.attr("name")).collect();
+        assert_eq!(names, ["H264", "rtx"]);
+        let format = payload_types(video, "H264").next().expect("it is there");
+        let parameters: Vec<_> = format.children().filter_map(|c| c.attr("value")).collect();
+        assert_eq!(parameters, ["42e01f;packetization-mode=1;"], "the feedback is the focus's affair");
+        assert!(Offer::parse(&offered, VideoCodec::Av1).is_err());
+    }
+
+    #[test]
     fn an_offer_without_transport_is_refused() {
         let jingle: Element =
             format!("<jingle xmlns='{}' sid='s'><content name='audio'/><content name='video'/></jingle>", ns::JINGLE)
                 .parse()
                 .expect("well-formed");
-        assert!(Offer::parse(&jingle).is_err());
+        assert!(Offer::parse(&jingle, VideoCodec::Vp8).is_err());
     }
 }

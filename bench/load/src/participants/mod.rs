@@ -1,6 +1,7 @@
 //! Scripted participants: real signalling and real encryption, recorded media.
 
 mod clips;
+pub(crate) mod codec;
 mod gaps;
 pub(crate) mod jingle;
 mod mappings;
@@ -61,6 +62,9 @@ pub struct ParticipantArgs {
     /// Speak in turn, each for this many seconds; by default everybody speaks all the time.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub speak_seconds: Option<u64>,
+    /// The only video codec that they take, and send.
+    #[arg(long, value_enum, default_value = "vp8")]
+    pub codec: codec::VideoCodec,
     /// Video frames per second that each sends.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub video_fps: u32,
@@ -115,7 +119,7 @@ pub struct ParticipantReport {
 
 /// Runs the load and prints one JSON object as the last line; false when a participant failed.
 pub async fn run(args: ParticipantArgs) -> Result<bool, Box<dyn std::error::Error>> {
-    let clips = Arc::new(clips::Clips::load()?);
+    let clips = Arc::new(clips::Clips::load(args.codec)?);
     let stay = Duration::from_secs(args.seconds);
     let mut tasks = Vec::new();
     let (leave, leaving) = tokio::sync::watch::channel(false);

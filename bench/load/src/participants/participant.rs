@@ -315,6 +315,7 @@ impl Participant {
                 .append(format!("scripted {}", self.args.participants + 1))
                 .build(),
             text("stats-id", "scripted"),
+            text("jitsi_participant_codecList", &self.args.codec.name().to_ascii_lowercase()),
             text("SourceInfo", &sources),
             text("audiomuted", &muted.to_string()),
             text("videomuted", &muted.to_string()),
@@ -336,7 +337,7 @@ impl Participant {
         }
         match jingle.attr("action") {
             Some("session-initiate") => {
-                let mut offer = Offer::parse(jingle)?;
+                let mut offer = Offer::parse(jingle, self.args.codec)?;
                 if self.args.ssrc_rewriting {
                     // The bridge has to announce them.
                     offer.sources.clear();
