@@ -52,12 +52,13 @@ export class Recorder {
     await until('the focus knows the Jibri', 20000, async () => (await focusStats(this.call)).jibri.available === 1);
   }
 
-  /** A moderator has its room recorded; the session's id. */
-  async record(moderator) {
+  /** A moderator has its room recorded; the session's id. `pending` runs before the Jibri says that it records. */
+  async record(moderator, pending = async () => {}) {
     const begun = await moderator.hook(outcome(`${pageConference}.startRecording({ mode: 'file', appData: '{}' }).then(session => session.getID?.() ?? session._sessionID)`));
     expect(/^ok "/.test(begun), `the recording did not begin: ${begun}`);
     const id = JSON.parse(begun.slice(3));
     expect(attribute(this.order, 'session_id') === id, `the Jibri was given ${this.order}`);
+    await pending();
     await this.jibri.ask(`${recorders}/focus`, `<jibri xmlns='${jibriNs}' status='on'/>`);
     this.jibri.send(`<presence to='${recorders}/jibri-1'>${this.#status('busy')}</presence>`);
     this.participant = await account(this.call, 'recorder', xml => xml.includes('disco#info') ? `<query xmlns='http://jabber.org/protocol/disco#info'/>` : '');

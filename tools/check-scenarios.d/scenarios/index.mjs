@@ -12,6 +12,7 @@ import { scenarios as rooms } from './rooms.mjs';
 import { scenarios as services } from './services.mjs';
 import { scenarios as sources } from './sources.mjs';
 import { scenarios as upgradeAll } from './upgrade-all.mjs';
+import { scenarios as upgradeServices } from './upgrade-services.mjs';
 import { scenarios as upgrades } from './upgrades.mjs';
 import { scenarios as upgradesUnderStress } from './upgrades-under-stress.mjs';
 import { scenarios as visitors } from './visitors.mjs';
@@ -22,5 +23,5 @@ import { scenarios as visitors } from './visitors.mjs';
  * root, root: needs root for something else, run(call) → figures in words}.
  */
 export const scenarios = {
-  ...addressChange, ...bridges, ...gates, ...keepers, ...large, ...leaks, ...links, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources, ...upgradeAll, ...upgrades, ...upgradesUnderStress, ...visitors,
+  ...addressChange, ...bridges, ...gates, ...keepers, ...large, ...leaks, ...links, ...meetings, ...peerToPeer, ...rooms, ...services, ...sources, ...upgradeAll, ...upgradeServices, ...upgrades, ...upgradesUnderStress, ...visitors,
 };

@@ -2,26 +2,8 @@
 import { allDecode, allMoving, expect, seconds, timed, watchPictures } from '../call.mjs';
 import { everybodyMeets } from '../../lib/measure.mjs';
 import { sleep, until } from '../../lib/process.mjs';
+import { knows, send } from '../meeting.mjs';
 import { outcome, pageConference, Recorder, recorderStack } from '../recorder.mjs';
-
-/** Sends a participant to a room, as a moderator does; resolves when it is there. */
-async function send(moderator, participant, jid) {
-  const { id } = await participant.state();
-  await moderator.hook(`(() => {
-    const people = ringbridge.session.rooms.flatMap(room => Object.entries(room.participants));
-    const [, one] = people.find(([nick]) => nick.endsWith('/${id}'));
-    ringbridge.session.conference.getBreakoutRooms().sendParticipantToRoom(one.jid, '${jid}');
-  })()`);
-  await inRoom([participant], jid);
-}
-
-/** Waits until all are in the room of that address. */
-async function inRoom(participants, jid) {
-  await until(`${participants.map(one => one.name).join(', ')} in ${jid}`, 20000, async () => {
-    const where = await Promise.all(participants.map(one => one.hook('[ringbridge.session.state, ringbridge.session.conference?.room?.roomjid]')));
-    return where.every(([state, room]) => state === 'joined' && room === jid);
-  });
-}
 
 /** What was seen between participants while something went on, see watchPictures, and its result. */
 async function watching(participants, act) {
@@ -38,13 +20,6 @@ async function watching(participants, act) {
 async function refused(stack, reason) {
   const stats = await (await fetch(stack.focus.focusUrl('/stats'))).json();
   return stats.refused[reason];
-}
-
-/** Whether the focus has these participants with a session each, by room, and the recording. */
-async function knows(stack, rooms) {
-  const [debug, stats] = await Promise.all(['/debug/conferences-full', '/stats'].map(async path => (await fetch(stack.focus.focusUrl(path))).json()));
-  return stats.jibri.recording_active === 1 && Object.keys(debug).length === Object.keys(rooms).length
-    && Object.entries(rooms).every(([room, ids]) => ids.every(id => debug[room]?.participants[id]?.stage === 'Active'));
 }
 
 /** What the bridge drops of each endpoint: id → {audio, video}. */

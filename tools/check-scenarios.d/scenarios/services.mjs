@@ -3,9 +3,9 @@ import { expect, seconds, timed } from '../call.mjs';
 import { everybodyMeets } from '../../lib/measure.mjs';
 import { until } from '../../lib/process.mjs';
 import { attribute } from '../../lib/xmpp-account.mjs';
+import { calling, gateways, gatewayStack, gatewayStatus } from '../gateway.mjs';
+import { askedToLogIn, loginStack, logIn } from '../login.mjs';
 import { account, focusStats, outcome, pageConference, Recorder, recorderStack } from '../recorder.mjs';
-
-const gateways = 'jigasibrewery@internal.auth.meet.test';
 
 /** Has the page record what it hears of recordings. */
 const noteRecordings = one => one.hook(`{
@@ -50,7 +50,7 @@ export const scenarios = {
 
   'dial-out': {
     about: 'a moderator calls out by a scripted Jigasi; one that fails is passed over; a guest may not',
-    stack: { accounts: ['jigasi'], environment: { RINGBRIDGE_JIGASI_BREWERY: gateways } },
+    stack: gatewayStack,
     async run(call) {
       const calls = [];
       const failing = await account(call, 'jigasi', () => undefined);
@@ -60,11 +60,10 @@ export const scenarios = {
       const works = await account(call, 'jigasi', xml => {
         if (!xml.includes('rayo')) return '';
         calls.push(/<dial[^>]*>/.exec(xml)[0]);
-        return `<ref xmlns='urn:xmpp:rayo:1' uri='xmpp:call-1@gateway.test'/>`;
+        return calling;
       });
-      const stats = participants => `<stats xmlns='http://jitsi.org/protocol/colibri'><stat name='supports_sip' value='true'/><stat name='participants' value='${participants}'/></stats>`;
-      await failing.enter(gateways, 'jigasi-1', stats(0));
-      await works.enter(gateways, 'jigasi-2', stats(5));
+      await failing.enter(gateways, 'jigasi-1', gatewayStatus(0));
+      await works.enter(gateways, 'jigasi-2', gatewayStatus(5));
       await until('the focus knows the gateways', 20000, async () => (await focusStats(call)).jigasi.sip_count === 2);
       const [a, b] = await call.meet('p1', 'p2');
       const supported = await a.hook(`${pageConference}.isSIPCallingSupported()`);
@@ -85,21 +84,14 @@ export const scenarios = {
 
   login: {
     about: 'guests wait until somebody logs in (authenticateAndUpgradeRole), who then owns the room',
-    stack: { accounts: ['host'], environment: { RINGBRIDGE_LOGIN_TYPE: 'xmpp', RINGBRIDGE_LOGIN_DOMAIN: 'auth.meet.test' } },
+    stack: loginStack,
     async run(call) {
       const a = await call.join('p1');
-      // The packaged library has no name for this event, and a handler of its own stumbles over it: it is known by its log.
-      await until('the guest is asked to log in', 20000, async () =>
-        [...a.console, JSON.stringify(await a.hook('ringbridge.events'))].some(text => /authenticationRequired|Unauthorized to start/.test(text)));
+      await askedToLogIn(a);
       expect((await focusStats(call)).conferences === 0, 'a guest began a conference');
-      const password = JSON.stringify(call.stack.passwords.host);
       const wrong = await a.hook(outcome(`${pageConference}.authenticateAndUpgradeRole({ id: 'host@auth.meet.test', password: 'wrong' })`));
       expect(/^error/.test(wrong), `a wrong password: ${wrong}`);
-      const upgraded = await a.hook(outcome(`${pageConference}.authenticateAndUpgradeRole({ id: 'host@auth.meet.test', password: ${password} })`));
-      expect(/^ok/.test(upgraded), `the login failed: ${upgraded}`);
-      // As the web interface does.
-      await a.hook(`${pageConference}.join()`);
-      await until('the host is in the room and owns it', 45000, async () => { const state = await a.state(); return state.state === 'joined' && state.owner; });
+      await logIn(a, call);
       const b = await call.join('p2');
       expect(await everybodyMeets([a, b], 45000), 'the two did not meet');
       expect(!(await b.state()).owner, 'the guest owns the room');

@@ -1,15 +1,8 @@
 // Visitors: they watch from a server of their own, and may be let in.
 import { allDecode, allMoving, expect, seconds, timed } from '../call.mjs';
+import { askToVisit, property, raiseHand } from '../meeting.mjs';
 import { until } from '../../lib/process.mjs';
 import { homes } from '../../lib/relays.mjs';
-
-/** Asks the focus for the conference as a client does that would rather watch. */
-async function askToVisit(call) {
-  const body = JSON.stringify({ room: `${call.room}@conference.meet.test`, properties: { 'visitors-version': 1, visitor: true } });
-  const answer = await fetch(call.stack.focus.focusUrl('/conference-request/v1'), { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
-  expect(answer.ok, `the focus answers ${answer.status}: ${await answer.clone().text()}`);
-  return answer.json();
-}
 
 /** Asks to watch, once the visitor node is there; the focus's answer. */
 async function sentToNode(call) {
@@ -24,9 +17,6 @@ async function watches(visitor, names) {
   const { remote } = await visitor.stats();
   return names.every(name => remote[name]?.video?.framesDecoded >= 5 && remote[name]?.audio?.packets > 5);
 }
-
-/** What the focus says in its presence of a conference, as a participant sees it. */
-const property = (participant, name) => participant.hook(`ringbridge.session.conference.properties['${name}']`);
 
 /** name → scenario, see index.mjs. */
 export const scenarios = {
@@ -57,14 +47,7 @@ export const scenarios = {
       await until('the visitor sees the third', 20000, async () => (await visitor.stats()).remote.p3?.video?.framesDecoded >= 5);
 
       // It raises its hand and is let in: its client enters the main room.
-      await visitor.hook(`(() => {
-        const { conference } = ringbridge.session;
-        conference.xmpp.connection.addHandler(iq => { window.letIn = iq.outerHTML; return true; }, 'jitsi:visitors', 'iq', 'set');
-        conference.setLocalParticipantProperty('raisedHand', String(Date.now()));
-      })()`);
-      await until('the visitor is let in', 10000, () => visitor.page.evaluate('Boolean(window.letIn)'));
-      const letIn = await visitor.page.evaluate('window.letIn');
-      expect(/promotion-response/.test(letIn) && /allow="true"/.test(letIn), `answered ${letIn}`);
+      await raiseHand(visitor);
       await visitor.leave();
       call.all.splice(call.all.indexOf(visitor), 1);
       const promoted = await call.join('promoted');
