@@ -235,7 +235,7 @@ impl Conference {
         let observed = source.observe(env.now, stream.encoding, &noted);
         if kind == MediaKind::Video {
             let kept = CachedPacket { format, frame: view.frame, picture };
-            source.keep(env.config.cache_bytes, stream.encoding, sequence, rtp.bytes(), kept);
+            source.keep((env.now, env.config.cache_bytes), (stream.encoding, sequence), rtp.bytes(), kept);
         }
         let info = PacketInfo {
             encoding: stream.encoding,

@@ -1,10 +1,17 @@
 //! Recent packets of one video source, in plaintext, for receivers that ask again. Shared by all of them.
+//!
+//! They lie in parts that are filled one after the other. Once the oldest part is older than anybody asks for, it is filled again
+//! instead of another one: a quiet source gets along with few of them, whose memory is there already and in the processor's caches.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use super::MediaPacket;
 use super::frame::Frame;
 use super::payload::PayloadView;
 use super::picture::Picture;
 use crate::congestion::reorder::{self, Moves};
+use crate::datagram::MAX_DATAGRAM;
 use crate::ids::SourceId;
 use crate::media::MediaKind;
 use crate::negotiation::extensions::{ExtensionLayout, ReceivedExtensions};
@@ -14,6 +21,12 @@ use crate::rtp::{Layout, Packet};
 
 /// Packets kept per encoding.
 const ENTRIES: usize = 512;
+/// How many parts the memory has.
+const PARTS: usize = 32;
+/// So long a packet is kept where there is room: receivers ask for two seconds.
+const KEEP: Duration = Duration::from_secs(2);
+/// Parts that are kept however old they are, besides the one that is filled: probes repeat the last packets of slow streams.
+const KEPT_PARTS: usize = 3;
 
 /// What is kept beside a packet's bytes.
 #[derive(Debug, Clone, Copy)]
@@ -66,17 +79,36 @@ impl CachedPacket {
 #[derive(Debug, Clone, Copy)]
 struct Record {
     sequence: i64,
-    offset: u64,
-    len: usize,
+    /// Number of its part.
+    part: u64,
+    at: u32,
+    len: u32,
     packet: CachedPacket,
+}
+
+/// A part of the memory that is in use.
+#[derive(Debug)]
+struct Part {
+    /// Where it lies, in parts.
+    place: usize,
+    /// When something was added to it.
+    last: Instant,
 }
 
 /// Bounded in packets and bytes; memory is taken once, when the source sends its first packet.
 #[derive(Debug)]
 pub struct PacketCache {
+    /// As long as the parts that were begun: to write all of it at once would stop a worker where hundreds of sources begin together.
+    data: Vec<u8>,
     capacity: usize,
-    data: Box<[u8]>,
-    written: u64,
+    /// Bytes of a part.
+    part_len: usize,
+    /// Those in use, the oldest first; the last one is being filled.
+    parts: VecDeque<Part>,
+    /// How many were begun so far: the last one has the number before this.
+    begun: u64,
+    /// Bytes in the last one.
+    filled: usize,
     entries: Vec<Box<[Option<Record>]>>,
 }
 
@@ -84,7 +116,9 @@ impl PacketCache {
     /// A cache of `capacity` bytes for `encodings` encodings.
     pub fn new(capacity: usize, encodings: usize) -> Self {
         let entries = (0..encodings).map(|_| vec![None; ENTRIES].into_boxed_slice()).collect();
-        Self { capacity, data: vec![0; capacity].into_boxed_slice(), written: 0, entries }
+        let part_len = (capacity / PARTS).max(MAX_DATAGRAM).min(capacity);
+        let (data, parts) = (Vec::with_capacity(capacity), VecDeque::with_capacity(PARTS));
+        Self { data, capacity, part_len, parts, begun: 0, filled: 0, entries }
     }
 
     /// Makes room for further encodings.
@@ -103,35 +137,48 @@ impl PacketCache {
         self.entries.get_mut(usize::from(encoding))?.get_mut(sequence.rem_euclid(ENTRIES as i64) as usize)
     }
 
-    /// Keeps a packet; the oldest bytes make room.
-    pub fn insert(&mut self, encoding: u8, sequence: i64, bytes: &[u8], packet: CachedPacket) {
-        if bytes.len() > self.capacity {
+    /// Keeps a packet that came `now`; the oldest ones make room.
+    pub fn insert(&mut self, now: Instant, (encoding, sequence): (u8, i64), bytes: &[u8], packet: CachedPacket) {
+        if bytes.len() > self.part_len {
             return;
         }
-        let mut at = (self.written % self.capacity as u64) as usize;
-        if at + bytes.len() > self.capacity {
-            // Records do not wrap: the rest of the ring stays unused this time.
-            self.written += (self.capacity - at) as u64;
-            at = 0;
+        if self.parts.is_empty() || self.filled + bytes.len() > self.part_len {
+            self.begin_part(now);
         }
-        let offset = self.written;
+        let Some(part) = self.parts.back_mut() else { return };
+        part.last = now;
+        let at = part.place * self.part_len + self.filled;
+        let (part, filled) = (self.begun - 1, self.filled + bytes.len());
         let Some(entry) = self.entry(encoding, sequence) else { return };
-        *entry = Some(Record { sequence, offset, len: bytes.len(), packet });
+        *entry = Some(Record { sequence, part, at: at as u32, len: bytes.len() as u32, packet });
         if let Some(room) = self.data.get_mut(at..at + bytes.len()) {
             room.copy_from_slice(bytes);
         }
-        self.written += bytes.len() as u64;
+        self.filled = filled;
+    }
+
+    /// Goes on in the oldest part, if nobody asks for what it holds, in one that was not used yet, or in the oldest one all the same.
+    fn begin_part(&mut self, now: Instant) {
+        let (used, all) = (self.parts.len(), self.capacity / self.part_len.max(1));
+        let old = |part: &Part| now.saturating_duration_since(part.last) >= KEEP;
+        let spare = used > KEPT_PARTS && self.parts.front().is_some_and(old);
+        let place = if used < all && !spare { used } else { self.parts.pop_front().map_or(0, |part| part.place) };
+        // Within what was reserved.
+        self.data.resize(self.data.len().max((place + 1) * self.part_len), 0);
+        self.parts.push_back(Part { place, last: now });
+        (self.begun, self.filled) = (self.begun + 1, 0);
     }
 
     /// A packet, if it is still there.
     pub fn get(&self, encoding: u8, sequence: i64) -> Option<(&[u8], CachedPacket)> {
         let entries = self.entries.get(usize::from(encoding))?;
         let record = (*entries.get(sequence.rem_euclid(ENTRIES as i64) as usize)?)?;
-        if record.sequence != sequence || self.written - record.offset > self.capacity as u64 {
+        let oldest = self.begun - self.parts.len() as u64;
+        if record.sequence != sequence || record.part < oldest {
             return None;
         }
-        let at = (record.offset % self.capacity as u64) as usize;
-        Some((self.data.get(at..at + record.len)?, record.packet))
+        let at = record.at as usize;
+        Some((self.data.get(at..at + record.len as usize)?, record.packet))
     }
 }
 
@@ -160,28 +207,63 @@ mod tests {
         table.media(MediaKind::Video, payload_type).unwrap()
     }
 
+    const PACKET: Frame = Frame::WHOLE;
+
+    fn kept() -> CachedPacket {
+        CachedPacket { format: format(), frame: PACKET, picture: Picture::default() }
+    }
+
     proptest! {
         #[test]
-        fn a_hit_is_always_the_packet_itself(lens in proptest::collection::vec(1usize..1500, 1..900)) {
-            let packet = CachedPacket { format: format(), frame: Frame::WHOLE, picture: Picture::default() };
-            let mut cache = PacketCache::new(20_000, 2);
-            let mut buffer = [0u8; 1500];
-            for (i, len) in lens.iter().enumerate() {
+        fn a_hit_is_always_the_packet_itself(
+            packets in proptest::collection::vec((1usize..1500, 0u64..200), 1..900),
+            capacity in 20_000usize..600_000,
+        ) {
+            let packet = kept();
+            let mut cache = PacketCache::new(capacity, 2);
+            let (mut buffer, mut now, mut times) = ([0u8; 1500], Instant::now(), Vec::new());
+            for (i, (len, millis)) in packets.iter().enumerate() {
+                now += Duration::from_millis(*millis);
+                times.push(now);
                 let bytes = &mut buffer[..*len];
                 bytes.fill(i as u8);
-                cache.insert((i % 2) as u8, i as i64, bytes, packet);
+                cache.insert(now, ((i % 2) as u8, i as i64), bytes, packet);
                 prop_assert_eq!(cache.get((i % 2) as u8, i as i64).unwrap().0.len(), *len);
             }
-            let mut hits = 0;
-            for (i, len) in lens.iter().enumerate() {
-                if let Some((bytes, _)) = cache.get((i % 2) as u8, i as i64) {
+            let (mut hits, mut since) = (0, 0);
+            for (i, (len, _)) in packets.iter().enumerate().rev() {
+                since += len;
+                let found = cache.get((i % 2) as u8, i as i64);
+                if let Some((bytes, _)) = found {
                     hits += 1;
                     prop_assert_eq!(bytes.len(), *len);
                     prop_assert!(bytes.iter().all(|b| *b == i as u8));
                 }
+                // What does not fit at a part's end is the only room that is lost, besides the part that is being filled.
+                let parts = capacity / cache.part_len - 1;
+                let fits = since <= parts * (cache.part_len - 1500) && packets.len() - i < 2 * ENTRIES;
+                prop_assert!(found.is_some() || !fits || now - times[i] > KEEP, "packet {} is asked for", i);
             }
-            prop_assert!(hits >= lens.len().min(12));
+            prop_assert!(hits >= packets.len().min(6));
             prop_assert!(cache.get(7, 0).is_none());
+        }
+    }
+
+    #[test]
+    fn a_quiet_source_fills_the_same_memory_again() {
+        let (packet, bytes, mut now) = (kept(), [7; 1200], Instant::now());
+        for (per_second, used) in [(5, 4), (30, 7), (400, 32)] {
+            let mut cache = PacketCache::new(512 * 1024, 1);
+            let packets = 60 * per_second;
+            for i in 0..packets {
+                now += Duration::from_secs(1) / per_second as u32;
+                cache.insert(now, (0, i), &bytes, packet);
+            }
+            assert!(cache.parts.len() <= used, "{per_second} a second take {} parts", cache.parts.len());
+            assert_eq!((cache.data.len(), cache.data.capacity()), (cache.parts.len() * 16 * 1024, 512 * 1024));
+            let kept = (0..packets).rev().take_while(|i| cache.get(0, *i).is_some()).count();
+            // Of fast sources it is the memory that bounds it; probes repeat 32 packets of slow ones.
+            assert!(kept >= (2 * per_second as usize).clamp(32, 390), "{kept} of {per_second} a second");
         }
     }
 }

@@ -224,11 +224,17 @@ impl Source {
         }
     }
 
-    /// Keeps a packet of video, of which receivers may miss something; `capacity` is how many bytes are kept at most.
-    pub fn keep(&mut self, capacity: usize, encoding: u8, sequence: i64, bytes: &[u8], packet: CachedPacket) {
+    /// Keeps a packet of video that came `now`, of which receivers may miss something; `capacity` is how many bytes are kept at most.
+    pub fn keep(
+        &mut self,
+        (now, capacity): (Instant, usize),
+        (encoding, sequence): (u8, i64),
+        bytes: &[u8],
+        packet: CachedPacket,
+    ) {
         let encodings = self.encodings.len();
         let cache = self.cache.get_or_insert_with(|| PacketCache::new(capacity, encodings));
-        cache.insert(encoding, sequence, bytes, packet);
+        cache.insert(now, (encoding, sequence), bytes, packet);
     }
 
     /// Forgets the packets that were kept: they were numbered by a table that does not count any more.
