@@ -19,7 +19,7 @@ export async function check(stack, options, say = console.log) {
   if (browsers < 1) throw new Error(`--scripted ${scripted}: at least one of ${total} participants must be a browser`);
   const room = `check-${Date.now().toString(36)}`;
   const firefox = Math.min(options.firefox ?? 0, browsers);
-  say(`${total} participants (${browsers - firefox} Chromium, ${firefox ? `${firefox} Firefox, ` : ''}${scripted} scripted), camera ${camera.size} at ${camera.fps} fps,`
+  say(`${total} participants (${browsers - firefox} Chromium, ${firefox ? `${firefox} Firefox, ` : ''}${scripted} scripted), camera ${options.size ?? camera.size} at ${options.fps ?? camera.fps} fps,`
     + ` codec ${codec ?? (options.client ? "as the client likes" : 'vp8')}${asymmetric ? ', the first with other numbers' : ''}${p2p ? ', peer to peer allowed' : ''}`);
   const browser = await Browser.launch();
   const participants = [];
