@@ -1,4 +1,5 @@
 // What participants must not notice of an upgrade of their bridge.
+import { readFileSync } from 'node:fs';
 import { expect } from './call.mjs';
 import { lastJson } from '../lib/scripted.mjs';
 
@@ -18,6 +19,11 @@ export const open = all => all.filter(one => one.channel.used).length;
 export async function metric(bridge, name, labels = '') {
   const text = await (await fetch(bridge.bridgeUrl('/metrics'))).text();
   return [...text.matchAll(new RegExp(`^${name}(?:\\{.*${labels}.*\\})? (\\S+)$`, 'gm'))].reduce((sum, [, value]) => sum + Number(value), 0);
+}
+
+/** Whether a process is there, and no zombie. */
+export function lives(pid) {
+  try { return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8')); } catch { return false; }
 }
 
 /** What scripted participants saw of so many upgrades, in words; throws when they were not spared. */

@@ -1,7 +1,7 @@
 // The data channels of many participants, in the process that the bridge was before.
 import { readFileSync } from 'node:fs';
 import { expect } from '../call.mjs';
-import { endpoints, metric } from '../upgraded.mjs';
+import { endpoints, lives, metric } from '../upgraded.mjs';
 import { sleep, until } from '../../lib/process.mjs';
 import { lastJson, lightPace, startScripted } from '../../lib/scripted.mjs';
 
@@ -19,11 +19,6 @@ function figures(pid) {
 }
 
 const megabytes = bytes => (bytes / 2 ** 20).toFixed(1);
-
-/** Whether a process is there, and no zombie. */
-function lives(pid) {
-  try { return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8')); } catch { return false; }
-}
 
 /** So many rooms of so many, all with data channels, and two upgrades: what the former process needs for them. */
 export async function manyDataChannels(call, { rooms, each, more }) {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { allDecode, expect, iceRestarts, watchPictures } from '../call.mjs';
 import { pageConference } from '../recorder.mjs';
-import { endpoints, lostPerUpgrade, metric, open, sparedScripted } from '../upgraded.mjs';
+import { endpoints, lives, lostPerUpgrade, metric, open, sparedScripted } from '../upgraded.mjs';
 import { lightPace, startScripted } from '../../lib/scripted.mjs';
 import { sleep, until } from '../../lib/process.mjs';
 import { binary } from '../../lib/ringbridge.mjs';
@@ -145,11 +145,6 @@ async function saysToAll(pages, word) {
   await until(`all hear what the others say (${word})`, 15000, async () => (await heard()).every((words, index) =>
     pages.every((one, from) => from === index || words.includes(`${word}-${one.name}`))), 50);
   return Date.now() - start;
-}
-
-/** Whether a process is there, and no zombie. */
-function lives(pid) {
-  try { return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8')); } catch { return false; }
 }
 
 /** Data channels go on: the process that has them stays as their end until their participants leave. */
