@@ -16,8 +16,11 @@ export const camera = { size: '320x180', fps: 15 };
 /** The page's address for `name` in `room`; `query` adds parameters. */
 export function pageAddress(address, room, name, query = {}) {
   const url = new URL(address);
-  for (const [key, value] of Object.entries({ room, name, size: camera.size, fps: camera.fps, log: process.env.PAGE_LOG ?? 'warn', ...query })) {
-    if (value !== undefined && value !== false) url.searchParams.set(key, value === true ? '1' : value);
+  const defaults = { room, name, size: camera.size, fps: camera.fps, log: process.env.PAGE_LOG ?? 'warn' };
+  for (const [key, value] of [...Object.entries(defaults), ...Object.entries(query)]) {
+    // What is not said leaves the default; false switches off.
+    if (value === false) url.searchParams.delete(key);
+    else if (value !== undefined) url.searchParams.set(key, value === true ? '1' : value);
   }
   return url.href;
 }

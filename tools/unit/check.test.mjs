@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { roomMistakes, smallerPictures } from '../demo.d/check.mjs';
 import { allDecode } from '../check-scenarios.d/call.mjs';
+import { pageAddress } from '../lib/browsers.mjs';
 import { difference, matrix, minimumFrames, pairsBetween, sentVideo } from '../lib/measure.mjs';
 import { scriptedPairs } from '../lib/scripted.mjs';
 import { freePort } from '../lib/ports.mjs';
@@ -17,6 +18,13 @@ test('a pair that stands still is not ok', () => {
   assert.deepEqual([still.videoOk, still.audioOk], [false, false]);
   const moving = difference(reading(0, 100, 1, 50), reading(10000, 250, 1.5, 550), 'a');
   assert.deepEqual([moving.videoOk, moving.audioOk, moving.frames], [true, true, 150]);
+});
+
+test('a page is asked for the small camera, unless another one is wanted', () => {
+  const parameters = query => Object.fromEntries(new URL(pageAddress('http://127.0.0.1:1/', 'room', 'p1', query)).searchParams);
+  const { size, fps, p2p, codec } = parameters({ size: undefined, fps: undefined, p2p: true, codec: undefined });
+  assert.deepEqual([size, fps, p2p, codec], ['320x180', '15', '1', undefined]);
+  assert.deepEqual(parameters({ size: '640x360', log: false }), { room: 'room', name: 'p1', size: '640x360', fps: '15' });
 });
 
 test('a slow camera is measured by what it makes, a fast one by the floor', () => {
