@@ -6,7 +6,7 @@ import { until } from '../lib/process.mjs';
 /** What a stack has whose conferences are begun by `host` alone. */
 export const loginStack = { accounts: ['host'], environment: { RINGBRIDGE_LOGIN_TYPE: 'xmpp', RINGBRIDGE_LOGIN_DOMAIN: 'auth.meet.test' } };
 
-/** A guest is told that somebody has to log in. */
+/** The focus asks a guest for a login. */
 export async function askedToLogIn(guest) {
   // The packaged library has no name for this event, and a handler of its own stumbles over it: it is known by its log.
   await until('the guest is asked to log in', 20000, async () =>

@@ -39,7 +39,7 @@ export async function askToVisit(call) {
 /** What the focus says in its presence of a conference, as a participant sees it. */
 export const property = (participant, name) => participant.hook(`ringbridge.session.conference.properties['${name}']`);
 
-/** A visitor raises its hand, and is told that it may take part. */
+/** A visitor raises its hand, and the focus lets it in. */
 export async function raiseHand(visitor) {
   await visitor.hook(`(() => {
     const { conference } = ringbridge.session;

@@ -93,7 +93,7 @@ export const scenarios = {
       const longest = Math.max(...[...await pictures.stop()].filter(([key]) => ['p1 at p2', 'p2 at p1'].includes(key)).map(([, pair]) => pair.longest));
       const after = await connections([...all, visitor]);
       expect(after.every((one, index) => one === before[index]), `a connection of a page changed: ${before} and then ${after}`);
-      expect(Number(await property(p1, 'visitor-count')) === 1, 'the room is told another number of visitors');
+      expect(Number(await property(p1, 'visitor-count')) === 1, 'the focus announces another number of visitors');
 
       // What the former processes began works on: another call, from room to room, into the room, and out of the visitor node.
       await dial(p1);

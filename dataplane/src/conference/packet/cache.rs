@@ -28,6 +28,9 @@ const KEEP: Duration = Duration::from_secs(2);
 /// Parts that are kept however old they are, besides the one that is filled: probes repeat the last packets of slow streams.
 const KEPT_PARTS: usize = 3;
 
+/// What a part that was not used yet is filled with.
+static BLANK: [u8; 4096] = [0; 4096];
+
 /// What is kept beside a packet's bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct CachedPacket {
@@ -163,8 +166,12 @@ impl PacketCache {
         let old = |part: &Part| now.saturating_duration_since(part.last) >= KEEP;
         let spare = used > KEPT_PARTS && self.parts.front().is_some_and(old);
         let place = if used < all && !spare { used } else { self.parts.pop_front().map_or(0, |part| part.place) };
-        // Within what was reserved.
-        self.data.resize(self.data.len().max((place + 1) * self.part_len), 0);
+        // Within what was reserved; `resize` would write byte after byte.
+        let end = (place + 1) * self.part_len;
+        while self.data.len() < end {
+            let lacks = (end - self.data.len()).min(BLANK.len());
+            self.data.extend_from_slice(&BLANK[..lacks]);
+        }
         self.parts.push_back(Part { place, last: now });
         (self.begun, self.filled) = (self.begun + 1, 0);
     }
