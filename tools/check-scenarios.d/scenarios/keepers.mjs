@@ -18,20 +18,32 @@ function figures(pid) {
   return { resident: size('VmRSS'), own: size('RssAnon'), seconds: (user + system) / ticks };
 }
 
+/** Waits until so many endpoints have their data channel open; throws when one of `loads` has ended meanwhile. */
+const allOpen = (bridge, loads, count) => until(`${count} data channels are open`, 180000, async () => {
+  for (const load of loads) load.check();
+  return (await endpoints(bridge)).filter(one => one.channel.data_channel).length === count;
+}, 100);
+
+/** Ends scripted participants; throws unless each of `count` was connected throughout, with one session and one data channel. */
+async function endWell(loads, count) {
+  for (const load of loads) load.signal('SIGTERM');
+  await Promise.all(loads.map(load => load.ended));
+  const reports = loads.flatMap(load => lastJson(load.tail(400))?.reports ?? []);
+  const well = one => one.connected && !one.error && one.sessions === 1 && one.data_channels === 1 && one.encrypted.not_opened === 0;
+  expect(reports.length === count && reports.every(well), `not all were well: ${JSON.stringify(reports.filter(one => !well(one)).slice(0, 3))}`);
+}
+
 const megabytes = bytes => (bytes / 2 ** 20).toFixed(1);
 
 /** So many rooms of so many, all with data channels, and two upgrades: what the former process needs for them. */
-export async function manyDataChannels(call, { rooms, each, more }) {
+async function manyDataChannels(call, { rooms, each, more }) {
   const { stack } = call;
   const bridge = stack.bridges[0];
   const loads = Array.from({ length: rooms }, (_, index) => startScripted({
     stack, room: `${call.room}-${index}`, count: each, seconds: 600, name: `channels${index}`, more: ['--data-channel', ...more],
   }));
   const count = rooms * each;
-  await until(`${count} data channels are open`, 180000, async () => {
-    for (const load of loads) load.check();
-    return (await endpoints(bridge)).filter(one => one.channel.data_channel).length === count;
-  }, 500);
+  await allOpen(bridge, loads, count);
   const keeper = bridge.process.pid;
   const before = figures(keeper);
   const outcome = await bridge.upgrade();
@@ -46,11 +58,7 @@ export async function manyDataChannels(call, { rooms, each, more }) {
   const next = await bridge.upgrade();
   expect(next.code === 0 && await metric(bridge, 'ringbridge_keepers') === 1, `the second upgrade: ${next.said}`);
   await sleep(1000);
-  for (const load of loads) load.signal('SIGTERM');
-  await Promise.all(loads.map(load => load.ended));
-  const reports = loads.flatMap(load => lastJson(load.tail(400))?.reports ?? []);
-  const well = one => one.connected && !one.error && one.sessions === 1 && one.data_channels === 1 && one.encrypted.not_opened === 0;
-  expect(reports.length === count && reports.every(well), `not all were well: ${JSON.stringify(reports.filter(one => !well(one)).slice(0, 3))}`);
+  await endWell(loads, count);
   await until('the keeper ends with its last participant', 30000, () => !lives(keeper), 100);
   const errors = stack.errors();
   expect(!errors.length, `the logs have errors:\n${errors.slice(0, 5).join('\n')}`);
@@ -66,40 +74,33 @@ const most = 32;
 async function tooManyKeepers(call) {
   const { stack } = call;
   const bridge = stack.bridges[0];
-  const allOpen = count => until(`${count} data channels are open`, 60000, async () =>
-    (await endpoints(bridge)).filter(one => one.channel.data_channel).length === count, 100);
   const loads = [], pids = [], frozen = [];
   const join = () => loads.push(startScripted({
     stack, room: `${call.room}-${loads.length}`, count: 2, seconds: 900, name: `keeper${loads.length}`, more: ['--data-channel', '--senders', '0'],
   }));
   for (let number = 1; number <= most; number++) {
     join();
-    await allOpen(2 * number);
+    await allOpen(bridge, loads, 2 * number);
     pids.push(bridge.successor ?? bridge.process.pid);
     const outcome = await bridge.upgrade();
     expect(outcome.code === 0 && await metric(bridge, 'ringbridge_keepers') === number, `upgrade ${number}: ${outcome.said}`);
     frozen.push(outcome.frozen);
   }
   join();
-  await allOpen(2 * most + 2);
+  await allOpen(bridge, loads, 2 * most + 2);
   for (const [args, code] of [[['--check'], 3], [[], 1]]) {
     const refused = await bridge.upgrade({}, args);
     expect(refused.code === code && refused.said.includes(`${most} former processes stay already`), `one too many: ${refused.code} ${refused.said}`);
   }
-  await allOpen(2 * most + 2);
+  await allOpen(bridge, loads, 2 * most + 2);
   const sizes = pids.map(pid => figures(pid));
   const sum = key => megabytes(sizes.reduce((all, one) => all + one[key], 0));
   // Whoever leaves makes room.
-  loads[0].signal('SIGTERM');
-  await loads[0].ended;
+  await endWell(loads.splice(0, 1), 2);
   await until('the first keeper ends', 30000, () => !lives(pids[0]), 100);
   const outcome = await bridge.upgrade();
   expect(outcome.code === 0 && await metric(bridge, 'ringbridge_keepers') === most, `once there is room: ${outcome.said}`);
-  for (const load of loads.slice(1)) load.signal('SIGTERM');
-  await Promise.all(loads.map(load => load.ended));
-  const reports = loads.flatMap(load => lastJson(load.tail(100))?.reports ?? []);
-  const well = one => one.connected && !one.error && one.sessions === 1 && one.data_channels === 1;
-  expect(reports.length === 2 * loads.length && reports.every(well), `not all were well: ${JSON.stringify(reports.filter(one => !well(one)).slice(0, 3))}`);
+  await endWell(loads, 2 * most);
   const errors = stack.errors();
   expect(!errors.length, `the logs have errors:\n${errors.slice(0, 5).join('\n')}`);
   return `${most} former processes of 2 data channels each: ${sum('resident')} MB resident in all, of which ${sum('own')} MB are their own; one more was refused until somebody left; `
