@@ -1,4 +1,5 @@
-// Free ports: the usual number when it is free, else one that the kernel picks.
+// Free ports: the usual number when it is free, else one below those that the kernel gives to connections, since it could give it away
+// before it is used.
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 
@@ -29,10 +30,11 @@ const taken = new Set();
 /** A free port on loopback, `preferred` if possible, never the same twice. */
 export async function freePort(preferred, kind = 'tcp') {
   const probe = kind === 'udp' ? udp : tcp;
-  for (const candidate of [preferred, 0, 0, 0, 0]) {
-    if (taken.has(candidate)) continue;
+  const others = Array.from({ length: 20 }, () => 10_000 + Math.floor(Math.random() * 22_000));
+  for (const candidate of [preferred, ...others]) {
+    if (!candidate || taken.has(candidate)) continue;
     const port = await probe(candidate).catch(() => undefined);
-    if (port && !taken.has(port)) {
+    if (port) {
       taken.add(port);
       return port;
     }

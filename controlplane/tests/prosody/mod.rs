@@ -6,7 +6,8 @@
 
 #![allow(dead_code)] // Each test binary uses its own part of the harness.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,9 +46,19 @@ pub const WITHOUT_SMACKS: &str = "-- without smacks";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A port that was free a moment ago.
+/// Below the ports that the kernel gives to sockets without one, so that no connection of another test takes one of these.
+const PORTS: Range<u32> = 10_000..32_000;
+
+/// A port that was free a moment ago, over TCP and UDP; not one that this process or one begun shortly before or after it got already.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free loopback port").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let free =
+        |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok();
+    PORTS
+        .map(|_| std::process::id().wrapping_mul(100).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)))
+        .map(|number| (PORTS.start + number % PORTS.len() as u32) as u16)
+        .find(free)
+        .expect("a free loopback port")
 }
 
 /// The same on loopback.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::context::Env;
 use super::members::Conference;
 use super::packet::ReceivedPacket;
-use super::packet::cache::CachedPacket;
+use super::packet::cache::{CachedPacket, PacketKey};
 use super::packet::frame::Entry;
 use super::packet::info::PacketInfo;
 use super::packet::payload::{Descriptor, PayloadView};
@@ -235,7 +235,8 @@ impl Conference {
         let observed = source.observe(env.now, stream.encoding, &noted);
         if kind == MediaKind::Video {
             let kept = CachedPacket { format, frame: view.frame, picture };
-            source.keep((env.now, env.config.cache_bytes), (stream.encoding, sequence), rtp.bytes(), kept);
+            let key = PacketKey { encoding: stream.encoding, sequence };
+            source.keep(env.now, env.config.cache_bytes, key, rtp.bytes(), kept);
         }
         let info = PacketInfo {
             encoding: stream.encoding,

@@ -345,6 +345,20 @@ mod tests {
         assert_eq!(sources(&xml), expected);
     }
 
+    fn accepted(offer: &Offer) -> Element {
+        let answer = Answer {
+            endpoint: "ab12",
+            jid: "x@meet.test/y",
+            focus: "r@muc/focus",
+            ice: ("lu".into(), "lp+/".into()),
+            fingerprint: "CD:EF".into(),
+            audio: 5,
+            video: 6,
+            video_rtx: 7,
+        };
+        offer.accept(&answer).expect("well-formed")
+    }
+
     #[test]
     fn the_answer_carries_our_sources() {
         let offer = Offer {
@@ -359,18 +373,7 @@ mod tests {
             data: true,
             sources: vec![],
         };
-        let answer = offer
-            .accept(&Answer {
-                endpoint: "ab12",
-                jid: "x@meet.test/y",
-                focus: "r@muc/focus",
-                ice: ("lu".into(), "lp+/".into()),
-                fingerprint: "CD:EF".into(),
-                audio: 5,
-                video: 6,
-                video_rtx: 7,
-            })
-            .expect("well-formed");
+        let answer = accepted(&offer);
         let video = content(&answer, "video").and_then(|c| c.get_child("description", ns::RTP)).expect("video");
         let ssrcs: Vec<_> =
             video.children().filter(|c| c.is("source", ns::SSMA)).filter_map(|c| c.attr("ssrc")).collect();
@@ -402,18 +405,7 @@ mod tests {
         .expect("well-formed");
         let offer = Offer::parse(&offered, VideoCodec::H264).expect("complete");
         assert_eq!((offer.opus, offer.video.id, offer.video.rtx), (111, 107, Some(99)));
-        let answer = offer
-            .accept(&Answer {
-                endpoint: "ab12",
-                jid: "x@meet.test/y",
-                focus: "r@muc/focus",
-                ice: ("lu".into(), "lp+/".into()),
-                fingerprint: "CD:EF".into(),
-                audio: 5,
-                video: 6,
-                video_rtx: 7,
-            })
-            .expect("well-formed");
+        let answer = accepted(&offer);
         let video = content(&answer, "video").and_then(|c| c.get_child("description", ns::RTP)).expect("video");
         let names: Vec<_> =
             video.children().filter(|c| c.name() == "payload-type").filter_map(|c| c.attr("name")).collect();

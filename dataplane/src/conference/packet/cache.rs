@@ -86,6 +86,22 @@ struct Record {
     packet: CachedPacket,
 }
 
+/// Which packet of a source: of two encodings, both may have the same sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketKey {
+    /// Position of the encoding among the source's.
+    pub encoding: u8,
+    /// Sequence number, without its wrapping.
+    pub sequence: i64,
+}
+
+impl PacketKey {
+    /// Where its record lies among those of its encoding.
+    fn place(self) -> usize {
+        self.sequence.rem_euclid(ENTRIES as i64) as usize
+    }
+}
+
 /// A part of the memory that is in use.
 #[derive(Debug)]
 struct Part {
@@ -133,12 +149,12 @@ impl PacketCache {
         reorder::permute(&mut self.entries, moves);
     }
 
-    fn entry(&mut self, encoding: u8, sequence: i64) -> Option<&mut Option<Record>> {
-        self.entries.get_mut(usize::from(encoding))?.get_mut(sequence.rem_euclid(ENTRIES as i64) as usize)
+    fn entry(&mut self, key: PacketKey) -> Option<&mut Option<Record>> {
+        self.entries.get_mut(usize::from(key.encoding))?.get_mut(key.place())
     }
 
     /// Keeps a packet that came `now`; the oldest ones make room.
-    pub fn insert(&mut self, now: Instant, (encoding, sequence): (u8, i64), bytes: &[u8], packet: CachedPacket) {
+    pub fn insert(&mut self, now: Instant, key: PacketKey, bytes: &[u8], packet: CachedPacket) {
         if bytes.len() > self.part_len {
             return;
         }
@@ -149,8 +165,8 @@ impl PacketCache {
         part.last = now;
         let at = part.place * self.part_len + self.filled;
         let (part, filled) = (self.begun - 1, self.filled + bytes.len());
-        let Some(entry) = self.entry(encoding, sequence) else { return };
-        *entry = Some(Record { sequence, part, at: at as u32, len: bytes.len() as u32, packet });
+        let Some(entry) = self.entry(key) else { return };
+        *entry = Some(Record { sequence: key.sequence, part, at: at as u32, len: bytes.len() as u32, packet });
         if at + bytes.len() > self.data.len() {
             // Not used yet, and within what was reserved.
             self.data.resize(at, 0);
@@ -172,11 +188,11 @@ impl PacketCache {
     }
 
     /// A packet, if it is still there.
-    pub fn get(&self, encoding: u8, sequence: i64) -> Option<(&[u8], CachedPacket)> {
-        let entries = self.entries.get(usize::from(encoding))?;
-        let record = (*entries.get(sequence.rem_euclid(ENTRIES as i64) as usize)?)?;
+    pub fn get(&self, key: PacketKey) -> Option<(&[u8], CachedPacket)> {
+        let entries = self.entries.get(usize::from(key.encoding))?;
+        let record = (*entries.get(key.place())?)?;
         let oldest = self.begun - self.parts.len() as u64;
-        if record.sequence != sequence || record.part < oldest {
+        if record.sequence != key.sequence || record.part < oldest {
             return None;
         }
         let at = record.at as usize;
@@ -222,6 +238,7 @@ mod tests {
             capacity in 20_000usize..600_000,
         ) {
             let packet = kept();
+            let key = |i: usize| PacketKey { encoding: (i % 2) as u8, sequence: i as i64 };
             let mut cache = PacketCache::new(capacity, 2);
             let (mut buffer, mut now, mut times) = ([0u8; 1500], Instant::now(), Vec::new());
             for (i, (len, millis)) in packets.iter().enumerate() {
@@ -229,13 +246,13 @@ mod tests {
                 times.push(now);
                 let bytes = &mut buffer[..*len];
                 bytes.fill(i as u8);
-                cache.insert(now, ((i % 2) as u8, i as i64), bytes, packet);
-                prop_assert_eq!(cache.get((i % 2) as u8, i as i64).unwrap().0.len(), *len);
+                cache.insert(now, key(i), bytes, packet);
+                prop_assert_eq!(cache.get(key(i)).unwrap().0.len(), *len);
             }
             let (mut hits, mut since) = (0, 0);
             for (i, (len, _)) in packets.iter().enumerate().rev() {
                 since += len;
-                let found = cache.get((i % 2) as u8, i as i64);
+                let found = cache.get(key(i));
                 if let Some((bytes, _)) = found {
                     hits += 1;
                     prop_assert_eq!(bytes.len(), *len);
@@ -247,24 +264,26 @@ mod tests {
                 prop_assert!(found.is_some() || !fits || now - times[i] > KEEP, "packet {} is asked for", i);
             }
             prop_assert!(hits >= packets.len().min(6));
-            prop_assert!(cache.get(7, 0).is_none());
+            let none = PacketKey { encoding: 7, sequence: 0 };
+            prop_assert!(cache.get(none).is_none());
         }
     }
 
     #[test]
     fn a_quiet_source_fills_the_same_memory_again() {
         let (packet, bytes, mut now) = (kept(), [7; 1200], Instant::now());
+        let key = |sequence| PacketKey { encoding: 0, sequence };
         for (per_second, used) in [(5, 4), (30, 7), (400, 32)] {
             let mut cache = PacketCache::new(512 * 1024, 1);
             let packets = 60 * per_second;
             for i in 0..packets {
                 now += Duration::from_secs(1) / per_second as u32;
-                cache.insert(now, (0, i), &bytes, packet);
+                cache.insert(now, key(i), &bytes, packet);
             }
             assert!(cache.parts.len() <= used, "{per_second} a second take {} parts", cache.parts.len());
             assert!(cache.data.len() <= cache.parts.len() * 16 * 1024, "{} bytes", cache.data.len());
             assert_eq!(cache.data.capacity(), 512 * 1024);
-            let kept = (0..packets).rev().take_while(|i| cache.get(0, *i).is_some()).count();
+            let kept = (0..packets).rev().take_while(|i| cache.get(key(*i)).is_some()).count();
             // Of fast sources it is the memory that bounds it; probes repeat 32 packets of slow ones.
             assert!(kept >= (2 * per_second as usize).clamp(32, 390), "{kept} of {per_second} a second");
         }

@@ -5,7 +5,7 @@ use super::downlink::Downlink;
 use super::projection::Output;
 use super::rewrite::{self, Delivery, NotSent, Outgoing};
 use super::subscription::{NO_SSRC, Stream, Subscription};
-use crate::conference::packet::cache::{CachedPacket, KeptHeader, PacketCache};
+use crate::conference::packet::cache::{CachedPacket, KeptHeader, PacketCache, PacketKey};
 use crate::conference::packet::frame::Entry;
 use crate::conference::packet::payload::PayloadView;
 use crate::conference::packet::picture::Picture;
@@ -146,7 +146,9 @@ impl Subscription {
             delivery.stats.count(Counter::DropRepairBudget);
             return false;
         }
-        let Some((bytes, cached)) = origin.and_then(|(encoding, number)| repeat.cache.get(encoding, number)) else {
+        let Some((bytes, cached)) =
+            origin.and_then(|(encoding, sequence)| repeat.cache.get(PacketKey { encoding, sequence }))
+        else {
             if nacked {
                 delivery.stats.count(Counter::NackCacheMiss);
             }

@@ -13,7 +13,7 @@ use super::projection::Output;
 use super::resent::Resent;
 use super::rewrite::{self, Delivery, Outgoing};
 use super::subscription::{Sent, Stream};
-use crate::conference::packet::cache::{KeptHeader, PacketCache};
+use crate::conference::packet::cache::{KeptHeader, PacketCache, PacketKey};
 use crate::conference::packet::frame::Entry;
 use crate::conference::packet::{MediaPacket, ReceivedPacket};
 use crate::congestion::reorder::{self, Moves};
@@ -398,7 +398,7 @@ impl PassThrough {
         delivery: &mut Delivery<'_, impl PacketSink>,
     ) -> bool {
         let Some(lane) = self.lanes.get_mut(usize::from(encoding)) else { return false };
-        let Some((bytes, cached)) = missed.cache.get(encoding, number) else {
+        let Some((bytes, cached)) = missed.cache.get(PacketKey { encoding, sequence: number }) else {
             delivery.stats.count(Counter::NackCacheMiss);
             return false;
         };

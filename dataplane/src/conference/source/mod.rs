@@ -23,7 +23,7 @@ use demand::Demand;
 use encoding::{EncodingState, Observation, ObservedPacket};
 use reports::SenderClock;
 
-use super::packet::cache::{CachedPacket, PacketCache};
+use super::packet::cache::{CachedPacket, PacketCache, PacketKey};
 use super::receiver::keyframe::Throttle;
 use super::receiver::pass_through::PassThrough;
 use super::receiver::subscription::{self, Subscription};
@@ -225,16 +225,10 @@ impl Source {
     }
 
     /// Keeps a packet of video that came `now`, of which receivers may miss something; `capacity` is how many bytes are kept at most.
-    pub fn keep(
-        &mut self,
-        (now, capacity): (Instant, usize),
-        (encoding, sequence): (u8, i64),
-        bytes: &[u8],
-        packet: CachedPacket,
-    ) {
+    pub fn keep(&mut self, now: Instant, capacity: usize, key: PacketKey, bytes: &[u8], packet: CachedPacket) {
         let encodings = self.encodings.len();
         let cache = self.cache.get_or_insert_with(|| PacketCache::new(capacity, encodings));
-        cache.insert(now, (encoding, sequence), bytes, packet);
+        cache.insert(now, key, bytes, packet);
     }
 
     /// Forgets the packets that were kept: they were numbered by a table that does not count any more.
