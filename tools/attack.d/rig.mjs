@@ -1,9 +1,9 @@
 // A stack with witnesses, on which attack after attack is played.
 import { readFileSync } from 'node:fs';
-import { sleep, until } from '../lib/process.mjs';
+import { resident, sleep, until } from '../lib/process.mjs';
 import { Stack } from '../lib/stack.mjs';
 import { couldBeTheHost, heldMore, heldOf, judge } from './verdict.mjs';
-import { resident, Watch } from './watch.mjs';
+import { Watch } from './watch.mjs';
 import { Witnesses } from './witnesses.mjs';
 import { Guest } from './xmpp.mjs';
 

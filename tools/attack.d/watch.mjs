@@ -1,21 +1,12 @@
 // Looks at processes while something happens to them: health over HTTP, resident memory. A thread of its own, since the
 // one that attacks is busy.
-import { readFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { fileURLToPath } from 'node:url';
+import { resident } from '../lib/process.mjs';
 
 const interval = 200;
 const patience = 5000;
-
-/** Resident memory of a process in bytes; 0 when there is none. */
-export function resident(pid) {
-  try {
-    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
-  } catch {
-    return 0;
-  }
-}
 
 export class Watch {
   /** `targets`: [{name, url, pid}]. */

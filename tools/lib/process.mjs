@@ -15,6 +15,15 @@ export function run(program, args, options = {}) {
   });
 }
 
+/** Resident memory of a process in bytes, or what of it is no file's and shared with nobody (`RssAnon`); 0 when it has ended. */
+export function resident(pid, part = 'VmRSS') {
+  try {
+    return 1024 * Number(new RegExp(`^${part}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
 export const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
 /** Polls until `condition` gives something true, or throws after `timeout` milliseconds; an error marked `final` ends it at once. */
@@ -110,8 +119,7 @@ export class Background extends Running {
 
   /** Resident memory in bytes. */
   memory() {
-    const match = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'));
-    return match ? Number(match[1]) * 1024 : 0;
+    return resident(this.pid);
   }
 
   /** What it holds of the operating system: open files and sockets, threads. */

@@ -2,13 +2,12 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadArguments } from '../attack.d/witnesses.mjs';
-import { resident } from '../attack.d/watch.mjs';
 import { Talker } from '../attack.d/talker.mjs';
 import { lightPace } from '../lib/scripted.mjs';
 import { untilAtRest } from '../lib/at-rest.mjs';
 import { heapOverTime, leastHeap } from '../lib/heap.mjs';
 import { installDebian } from '../lib/install.mjs';
-import { Background, endOnSignals, sleep, until } from '../lib/process.mjs';
+import { Background, endOnSignals, resident, sleep, until } from '../lib/process.mjs';
 import { loadBinary } from '../lib/ringbridge.mjs';
 import { prepare, Stack } from '../lib/stack.mjs';
 import { judge, plan, withoutCause } from './plan.mjs';

@@ -1,6 +1,5 @@
 // The bridge channel of participants who cheat.
-import { sleep } from '../../lib/process.mjs';
-import { resident } from '../watch.mjs';
+import { resident, sleep } from '../../lib/process.mjs';
 import { Channel, frame } from '../websocket.mjs';
 import { decent, Intruder, source } from '../xmpp.mjs';
 

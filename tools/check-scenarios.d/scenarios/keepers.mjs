@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { expect } from '../call.mjs';
 import { endpoints, lives, metric } from '../upgraded.mjs';
-import { sleep, until } from '../../lib/process.mjs';
+import { resident, sleep, until } from '../../lib/process.mjs';
 import { lastJson, lightPace, startScripted } from '../../lib/scripted.mjs';
 
 /** Ticks of the kernel's clock in a second. */
@@ -12,10 +12,8 @@ const watched = 20000;
 
 /** What of a process is where: resident bytes, those of its own, and seconds of processor time so far. */
 function figures(pid) {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  const size = name => 1024 * Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1]);
   const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13).map(Number);
-  return { resident: size('VmRSS'), own: size('RssAnon'), seconds: (user + system) / ticks };
+  return { resident: resident(pid), own: resident(pid, 'RssAnon'), seconds: (user + system) / ticks };
 }
 
 /** Waits until so many endpoints have their data channel open; throws when one of `loads` has ended meanwhile. */

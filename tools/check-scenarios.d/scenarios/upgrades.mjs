@@ -1,10 +1,9 @@
 // The bridge is replaced mid-call by another process, again and again.
-import { readFileSync } from 'node:fs';
 import { allDecode, expect, iceRestarts, watchPictures } from '../call.mjs';
 import { pageConference } from '../recorder.mjs';
 import { endpoints, lives, lostPerUpgrade, metric, open, sparedScripted } from '../upgraded.mjs';
 import { lightPace, startScripted } from '../../lib/scripted.mjs';
-import { sleep, until } from '../../lib/process.mjs';
+import { resident, sleep, until } from '../../lib/process.mjs';
 import { binary } from '../../lib/ringbridge.mjs';
 import { watchIndices } from '../../lib/srtp-indices.mjs';
 
@@ -18,9 +17,6 @@ const channelWithin = 2000;
 const pause = 1500;
 /** How much the last processes may need more than the first ones, which have the same calls. */
 const growth = 1.25;
-
-/** Resident bytes of a process. */
-const memory = pid => 1024 * Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
 
 /** Audio packets that were lost, by sender and receiver. */
 async function audioLost(pages) {
@@ -80,7 +76,7 @@ async function upgrades(call, { pages, rooms, times, capture = false, control = 
     await until(`all channels are open after upgrade ${time + 1}`, 20000, async () => open(await endpoints(bridge)) === count, 50);
     channels.push(Date.now() - done);
     await sleep(pause);
-    sizes.push(memory(pid));
+    sizes.push(resident(pid));
   }
   const captured = await watch?.stop();
   const pairs = await pictures.stop();
@@ -178,7 +174,7 @@ async function dataChannels(call) {
     const after = await connections(all);
     expect(after.every((one, index) => one === before[index]), `a connection of a page changed: ${before} and then ${after}`);
     expect(await allOpen(all.length), 'the bridge does not show all data channels as open');
-    sizes.push(Math.round(memory(pids[0]) / 2 ** 20));
+    sizes.push(Math.round(resident(pids[0]) / 2 ** 20));
   }
   await allDecode(all);
   const [keepers, kept, lost] = [await metric(bridge, 'ringbridge_keepers'), await metric(bridge, 'ringbridge_kept_channels'),
