@@ -30,7 +30,7 @@ const taken = new Set();
 /** A free port on loopback, `preferred` if possible, never the same twice. */
 export async function freePort(preferred, kind = 'tcp') {
   const probe = kind === 'udp' ? udp : tcp;
-  const others = Array.from({ length: 20 }, () => 10_000 + Math.floor(Math.random() * 22_000));
+  const others = Array.from({ length: 20 }, () => 12_000 + Math.floor(Math.random() * 20_000));
   for (const candidate of [preferred, ...others]) {
     if (!candidate || taken.has(candidate)) continue;
     const port = await probe(candidate).catch(() => undefined);

@@ -46,8 +46,9 @@ pub const WITHOUT_SMACKS: &str = "-- without smacks";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// Below the ports that the kernel gives to sockets without one, so that no connection of another test takes one of these.
-const PORTS: Range<u32> = 10_000..32_000;
+/// Above the usual ones of bridges, and below those that the kernel gives to sockets without one, which a connection of another test could
+/// take meanwhile.
+const PORTS: Range<u32> = 12_000..32_000;
 
 /// A port that was free a moment ago, over TCP and UDP; not one that this process or one begun shortly before or after it got already.
 pub fn free_port() -> u16 {
