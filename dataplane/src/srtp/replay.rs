@@ -45,17 +45,14 @@ impl ReplayWindow {
         }
     }
 
-    /// The 48-bit index that a packet with this sequence number most likely has.
-    pub fn estimate(&self, sequence: u16) -> u64 {
+    /// The 48-bit index that a packet with this sequence number most likely has. None where that is before the first one there is: were it
+    /// taken for one of the rollover that follows, the stream would go on with a step that no receiver of it can estimate.
+    pub fn estimate(&self, sequence: u16) -> Option<u64> {
         if self.seen == 0 {
-            return u64::from(sequence);
+            return Some(u64::from(sequence));
         }
         let delta = sequence.wrapping_sub(self.newest as u16) as i16;
-        match self.newest.checked_add_signed(i64::from(delta)) {
-            Some(index) => index,
-            // Older than the first packet of the stream: it belongs to no earlier rollover.
-            None => u64::from(sequence),
-        }
+        self.newest.checked_add_signed(i64::from(delta))
     }
 }
 
@@ -68,13 +65,24 @@ mod tests {
     fn rollover_is_followed_in_both_directions() {
         let mut window = ReplayWindow::default();
         for sequence in [65_533u16, 65_535, 0, 65_534, 2, 1] {
-            let index = window.estimate(sequence);
+            let index = window.estimate(sequence).unwrap();
             assert!(window.is_fresh(index), "{sequence}");
             window.mark(index);
         }
-        assert_eq!(window.estimate(3), 65_536 + 3);
-        assert_eq!(window.estimate(65_530), 65_530);
+        assert_eq!(window.estimate(3), Some(65_536 + 3));
+        assert_eq!(window.estimate(65_530), Some(65_530));
         assert!(!window.is_fresh(65_536), "already seen");
+    }
+
+    #[test]
+    fn nothing_is_before_the_first_rollover() {
+        let mut window = ReplayWindow::default();
+        window.mark(1_038);
+        assert_eq!(window.estimate(0), Some(0));
+        assert_eq!(window.estimate(33_805), Some(33_805), "the largest step ahead");
+        for sequence in [33_806, 65_025, u16::MAX] {
+            assert_eq!(window.estimate(sequence), None, "{sequence}");
+        }
     }
 
     #[test]

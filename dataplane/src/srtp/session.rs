@@ -230,10 +230,9 @@ impl Opener {
         let sequence = u16::from_be_bytes([packet[2], packet[3]]);
         let ssrc = Ssrc::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
         let mut window = self.rtp.window(ssrc).ok_or(OpenError::TooManySsrcs)?;
-        let index = window.estimate(sequence);
-        if !window.is_fresh(index) {
+        let Some(index) = window.estimate(sequence).filter(|index| window.is_fresh(*index)) else {
             return Err(OpenError::Replay);
-        }
+        };
         let roc = (index >> 16) as u32;
         let verified = match &self.cipher {
             Cipher::Aead(aead) => aead.open_rtp(packet, header_len, ssrc, roc, sequence),

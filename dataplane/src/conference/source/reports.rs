@@ -102,13 +102,14 @@ impl ReceptionStats {
             return None;
         }
         let expected = self.highest - first + 1;
-        let expected_now = expected - self.expected_before;
-        let lost_now = expected_now - (self.received - self.received_before);
+        // Saturating, since another process may have handed over counts that do not go together.
+        let expected_now = expected.saturating_sub(self.expected_before);
+        let lost_now = expected_now.saturating_sub(self.received.saturating_sub(self.received_before));
         self.expected_before = expected;
         self.received_before = self.received;
         let fraction_lost =
-            if expected_now <= 0 || lost_now <= 0 { 0 } else { (lost_now * 256 / expected_now).min(255) };
-        let lost = (expected - self.received).clamp(-0x80_0000, 0x7f_ffff);
+            if expected_now <= 0 || lost_now <= 0 { 0 } else { (lost_now.saturating_mul(256) / expected_now).min(255) };
+        let lost = expected.saturating_sub(self.received).clamp(-0x80_0000, 0x7f_ffff);
         let (last_sr, delay_since_last_sr) = match self.clock {
             Some(clock) => {
                 let delay = now.saturating_duration_since(clock.at).as_micros() * 65_536 / 1_000_000;
