@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::carry::checked::Checked;
@@ -9,7 +10,7 @@ use crate::carry::checked::Checked;
 /// Bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
 #[repr(transparent)]
-pub struct Bitrate(u64);
+pub struct Bitrate(#[serde(deserialize_with = "in_range")] u64);
 
 impl Bitrate {
     /// So many bits per second.
@@ -47,6 +48,15 @@ impl Bitrate {
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
+}
+
+/// More than this is made up; ten times it, and sums of such, are no overflow.
+const LARGEST: u64 = 1 << 56;
+
+/// Reads one that another process knew.
+fn in_range<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let value = u64::deserialize(deserializer)?;
+    if value <= LARGEST { Ok(value) } else { Err(D::Error::custom("a bitrate out of range")) }
 }
 
 impl Checked for Bitrate {
