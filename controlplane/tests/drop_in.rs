@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use prosody::{PASSWORD, Prosody, free_port};
+use prosody::{PASSWORD, Prosody, free_port, loopback};
 use stun_server::StunServer;
 
 /// A running bridge, its log in a file; killed when dropped.
@@ -17,10 +17,6 @@ struct Bridge {
     child: Child,
     log: std::path::PathBuf,
     rest: SocketAddr,
-}
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 impl Bridge {

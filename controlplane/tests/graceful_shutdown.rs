@@ -1,5 +1,7 @@
 //! `packaging/graceful_shutdown.sh`, which side services call: in front of a scripted bridge, and of the program itself.
 
+mod ports;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
@@ -108,7 +110,7 @@ fn a_named_process_is_waited_for_and_silence_is_silent() {
 
 #[test]
 fn what_is_refused_is_said_with_its_remedy() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback");
+    let free = ports::loopback();
     for (status, remedy) in [(404, "bridge.shutdown.over-rest = true"), (403, "unexpected answer 403")] {
         let (address, _asked) = bridge_that_answers(vec![(status, String::new())]);
         let (code, said, complaint) = texts(&script(&["-h", &format!("http://{address}")]));
@@ -127,8 +129,7 @@ fn what_is_refused_is_said_with_its_remedy() {
 
 #[test]
 fn the_program_itself_ends_in_order() {
-    let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback");
-    let rest = free().to_string();
+    let rest = ports::loopback().to_string();
     let mut bridge = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
         .args([
             "bridge",
@@ -140,8 +141,8 @@ fn the_program_itself_ends_in_order() {
             "127.0.0.1",
         ])
         .args(["--brewery", "jvbbrewery@internal.auth.meet.test", "--workers", "1", "--rest-listen", &rest])
-        .args(["--xmpp-port", &free().port().to_string(), "--port", &free().port().to_string()])
-        .args(["--websocket-listen", &free().to_string(), "--shutdown-over-rest", "--shutdown-delay", "1s"])
+        .args(["--xmpp-port", &ports::free_port().to_string(), "--port", &ports::free_port().to_string()])
+        .args(["--websocket-listen", &ports::loopback().to_string(), "--shutdown-over-rest", "--shutdown-delay", "1s"])
         .env_clear()
         .stdout(Stdio::null())
         .stderr(Stdio::null())

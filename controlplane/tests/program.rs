@@ -1,7 +1,9 @@
 //! The program as an operator sees it: it starts without an XMPP server, says so, and ends on a signal.
 
+mod ports;
+
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,10 +13,7 @@ struct Ports([u16; 5]);
 
 impl Ports {
     fn find() -> Self {
-        let tcp: Vec<TcpListener> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback")).collect();
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-        let port = |listener: &TcpListener| listener.local_addr().expect("bound").port();
-        Self([port(&tcp[0]), port(&tcp[1]), port(&tcp[2]), port(&tcp[3]), udp.local_addr().expect("bound").port()])
+        Self(std::array::from_fn(|_| ports::free_port()))
     }
 
     fn start(&self) -> Child {

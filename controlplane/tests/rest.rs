@@ -1,6 +1,7 @@
 //! The pages for operators, over a real socket.
 
 mod http;
+mod ports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use ringbridge_controlplane::rest::{
     focus_operator, serve, serve_beside,
 };
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 struct Served {
@@ -28,8 +29,7 @@ async fn start() -> Served {
 }
 
 async fn start_with(shutdown: bool) -> Served {
-    // A port that was free a moment ago.
-    let address = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("loopback");
+    let address = ports::loopback();
     let (health, seen) = watch::channel(Ok(()));
     let (changed, stats) = watch::channel(json!({"conferences": 2}));
     let (stop, stopped) = watch::channel(false);
@@ -261,7 +261,7 @@ fn focus_ops() -> Ops {
 
 /// A focus's pages, and what it is asked over them.
 async fn start_focus() -> (SocketAddr, mpsc::Receiver<FocusRequest>, watch::Sender<bool>) {
-    let address = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("loopback");
+    let address = ports::loopback();
     let (stop, stopped) = watch::channel(false);
     let (sender, requests) = mpsc::channel(4);
     let beside = Beside { operators: focus_operator(sender), ..Beside::default() };
