@@ -3,6 +3,7 @@
 mod guest;
 mod prosody;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use guest::Guest;
@@ -10,15 +11,19 @@ use guest::Guest;
 use prosody::Prosody;
 use ringbridge_controlplane::xmpp::muc::{MucChange, MucRoom, whois_anyone};
 use ringbridge_controlplane::xmpp::{self, Keeping, XmppEvent, XmppSender};
-use tokio::sync::{mpsc, watch};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Barrier, mpsc, watch};
 use tokio::time::timeout;
 use tokio_xmpp::Stanza;
 use xmpp_parsers::iq::Iq;
+use xmpp_parsers::ping::Ping;
+
+const WAIT: Duration = Duration::from_secs(15);
 
 type Events = mpsc::Receiver<XmppEvent>;
 
 async fn next(events: &mut Events) -> XmppEvent {
-    timeout(Duration::from_secs(15), events.recv()).await.expect("an event within 15 s").expect("an open connection")
+    timeout(WAIT, events.recv()).await.expect("an event within 15 s").expect("an open connection")
 }
 
 async fn online(events: &mut Events) -> (jid::FullJid, bool) {
@@ -122,6 +127,57 @@ async fn a_cut_connection_is_resumed() {
         {
             break;
         }
+    }
+}
+
+/// Who is known to be there gets stanzas as soon as its address is bound, before it has acknowledgements on. A server ends the
+/// stream of who acknowledges more than it counted.
+#[tokio::test]
+async fn a_stanza_that_comes_before_acknowledgements_is_not_acknowledged() {
+    let Some(server) = Prosody::start() else { return };
+    // A proxy that holds back the request for acknowledgements.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy_port = listener.local_addr().unwrap().port();
+    let (held, target) = (Arc::new(Barrier::new(2)), server.port);
+    let holds = Arc::clone(&held);
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let upstream = tokio::net::TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), upstream.into_split());
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let mut bytes = [0; 65_536];
+        while let Ok(length @ 1..) = from_client.read(&mut bytes).await {
+            if String::from_utf8_lossy(&bytes[..length]).contains("<enable ") {
+                holds.wait().await;
+                holds.wait().await;
+            }
+            to_server.write_all(&bytes[..length]).await.unwrap();
+        }
+    });
+    let (_stop, stopped) = watch::channel(false);
+    let mut settings = server.account("focus", Some("focus"));
+    settings.port = proxy_port;
+    let (_sender, mut events) = xmpp::connect(settings, stopped.clone());
+    let (other, mut other_events) = xmpp::connect(server.account("jvb", None), stopped);
+    online(&mut other_events).await;
+    let ask = |to: &str, id: &str| {
+        other.send(Iq::Get { from: None, to: to.parse().ok(), id: id.to_owned(), payload: Ping.into() });
+    };
+
+    timeout(WAIT, held.wait()).await.expect("it asks for acknowledgements");
+    ask("focus@auth.meet.test/focus", "early");
+    ask("auth.meet.test", "afterwards");
+    while !matches!(next(&mut other_events).await, XmppEvent::Stanza(Stanza::Iq(iq)) if iq.id() == "afterwards") {}
+    held.wait().await;
+    let (_, resumed) = online(&mut events).await;
+    assert!(!resumed);
+    for id in ["early", "first", "second", "third"] {
+        if id != "early" {
+            ask("focus@auth.meet.test/focus", id);
+        }
+        let event = next(&mut events).await;
+        assert!(matches!(&event, XmppEvent::Stanza(Stanza::Iq(iq)) if iq.id() == id), "{id}: {event:?}");
     }
 }
 

@@ -252,8 +252,9 @@ impl Connection {
         manageable: bool,
         inputs: &mut Inputs,
     ) -> Result<(), Ended> {
+        // The server does not count what it sent before it agreed to acknowledge (XEP-0198 section 4).
         for item in early {
-            self.take(item, stream).await?;
+            self.handle(item, stream).await?;
         }
         let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -390,11 +391,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Handles what the server sent.
+    /// Counts and handles what the server sent.
     async fn take(&mut self, item: Item, stream: &mut ElementStream) -> Result<(), Ended> {
+        if item.is_stanza() {
+            self.session.count_received();
+        }
+        self.handle(item, stream).await
+    }
+
+    async fn handle(&mut self, item: Item, stream: &mut ElementStream) -> Result<(), Ended> {
         match item {
-            Item::Element(element) => self.take_element(element, stream).await,
-            Item::Unreadable { head, stanza, unfit } => self.skip(head, stanza, unfit, stream).await,
+            Item::Element(element) => self.handle_element(element, stream).await,
+            Item::Unreadable { head, unfit, .. } => self.skip(head, unfit, stream).await,
             Item::End => {
                 self.session.abandon();
                 Err(Ended::Broken("closed by the server".to_owned()))
@@ -402,7 +410,7 @@ impl Connection {
         }
     }
 
-    async fn take_element(&mut self, element: Element, stream: &mut ElementStream) -> Result<(), Ended> {
+    async fn handle_element(&mut self, element: Element, stream: &mut ElementStream) -> Result<(), Ended> {
         if element.has_ns(ns::SM) {
             match element.name() {
                 "r" => {
@@ -426,7 +434,6 @@ impl Connection {
         if !is_stanza(&element) {
             return Ok(());
         }
-        self.session.count_received();
         self.counters.count_received();
         match wire::from_element(element) {
             wire::Incoming::Stanza(stanza) => {
@@ -444,17 +451,8 @@ impl Connection {
         }
     }
 
-    /// Counts what cannot be read, so that it is acknowledged and not delivered again, and answers it if it is a request.
-    async fn skip(
-        &mut self,
-        head: Option<Element>,
-        stanza: bool,
-        unfit: Unfit,
-        stream: &mut ElementStream,
-    ) -> Result<(), Ended> {
-        if stanza {
-            self.session.count_received();
-        }
+    /// Counts what cannot be read in the metrics, and answers it if it is a request.
+    async fn skip(&mut self, head: Option<Element>, unfit: Unfit, stream: &mut ElementStream) -> Result<(), Ended> {
         self.counters.count(Left::Unreadable(unfit));
         if let Some(silenced) = self.skips.speak(std::time::Instant::now()) {
             let from = head.as_ref().and_then(|head| head.attr("from"));

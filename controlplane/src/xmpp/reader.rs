@@ -32,6 +32,17 @@ pub enum Item {
     End,
 }
 
+impl Item {
+    /// Whether it is a stanza, which counts for acknowledgements (XEP-0198 section 4).
+    pub(super) fn is_stanza(&self) -> bool {
+        match self {
+            Self::Element(element) => is_stanza(element),
+            Self::Unreadable { stanza, .. } => *stanza,
+            Self::End => false,
+        }
+    }
+}
+
 /// Reads what follows the header of a stream. Holds [`super::MAX_STANZA`] bytes at most.
 #[derive(Debug, Default)]
 pub struct Reader {
