@@ -1,51 +1,39 @@
 //! The backend of io_uring: multishot receives into provided buffers, batched sends, one system call per turn and
 //! direction.
 
+mod sending;
+mod tx;
+
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::IoUring;
+use io_uring::types::RecvMsgOut;
 
 use super::address::{NAME_LEN, decode};
 use super::affinity::off_these_cores;
 use super::offload::{self, CONTROL_LEN};
 use super::outbox::Outbox;
-use super::provided::{BufferRing, GROUP};
+use super::provided::BufferRing;
 use super::rx::RxBatch;
 use super::slab::Slab;
 use super::sockets::Sockets;
-use super::{
-    EventFd, Flush, HandedSocket, IoError, IoExtras, IoLimits, Offloads, PacketIo, PacketSink, Path, SocketDuplicate,
-    SocketPool,
-};
+use super::{EventFd, IoError, IoLimits, Offloads, PacketIo, Path, SocketDuplicate};
 use crate::stats::{Counter, WorkerStats};
+use tx::Completed;
+pub use tx::UringTx;
 
 /// Submission entries; more messages than this go in several submissions.
 const SUBMISSIONS: u32 = 512;
 /// Milliseconds without submissions after which the kernel's polling thread sleeps.
 const SQPOLL_IDLE: u32 = 10;
-/// Flags of `io_uring_enter(2)`: wait for completions, and the argument is a structure that holds the time to wait.
-const ENTER_GETEVENTS: u32 = 1;
-const ENTER_EXT_ARG: u32 = 1 << 3;
-/// Looks at the completions of sends, with SQPOLL, before the worker waits for them.
-const SQPOLL_SPINS: u32 = 10_000;
-/// How often, and how long each time, a socket that finds no free index waits for one that is being closed.
-const CLOSING_WAITS: u32 = 4;
-const CLOSING_WAIT: Duration = Duration::from_micros(500);
 /// Where the payload starts in a provided buffer: after the kernel's header, name and control messages.
 const PAYLOAD_OFFSET: usize = 16 + NAME_LEN + CONTROL_LEN;
-
-/// Kinds of requests, in the upper half of their user data; the lower half is a socket or message index.
-const RECEIVE: u64 = 1;
-const SEND: u64 = 2;
-const WAKE: u64 = 3;
-const CANCEL: u64 = 4;
 
 /// io_uring over one worker's sockets. Belongs to the thread that made it.
 pub struct Uring {
@@ -64,49 +52,6 @@ struct Inner {
     wake: EventFd,
     offloads: Offloads,
     stats: Arc<WorkerStats>,
-}
-
-/// Sending half of [`Uring`]; owns the ring, as a flush may find receives completed.
-pub struct UringTx {
-    ring: IoUring,
-    /// Each is registered under its index; the eventfd follows after the last one.
-    sockets: Sockets,
-    outbox: Outbox,
-    /// Template of all receives: says how much room name and control messages get.
-    template: Box<libc::msghdr>,
-    /// Messages of the current flush that the kernel still has.
-    outstanding: usize,
-    /// Completed receives not yet in a batch. Bounded: each holds a provided buffer.
-    received: VecDeque<Completed>,
-    /// Of which files the kernel has a multishot request, by index.
-    armed: Box<[bool]>,
-    /// Files whose request is to be started, or has ended and is to be started again. Room for all.
-    ended: Vec<u16>,
-    /// Handed sockets that were to be closed, and whose request has ended since.
-    closed: Vec<u16>,
-    /// Last drop report of each socket.
-    drops: Vec<u32>,
-    offloads: Offloads,
-    extras: IoExtras,
-    woken: bool,
-    /// Nothing is received: no request is started, whoever has to be opened.
-    paused: bool,
-    /// Completions that the kernel says it lost.
-    lost: u32,
-    zero_copy: bool,
-    sqpoll: bool,
-    /// Error of a receive that makes no sense to repeat.
-    failure: Option<i32>,
-    /// Error after which the kernel may still read headers: nothing is sent any more, so that none is written again.
-    broken: Option<i32>,
-    stats: Arc<WorkerStats>,
-}
-
-struct Completed {
-    local: u16,
-    buffer: u16,
-    /// Bytes that the kernel wrote, its header included; 0 when it only gave the buffer back.
-    len: usize,
 }
 
 impl Uring {
@@ -381,360 +326,6 @@ impl Inner {
     }
 }
 
-impl PacketSink for UringTx {
-    fn slot(&mut self) -> Option<&mut [u8]> {
-        self.usable().ok()?;
-        if self.outbox.is_full() {
-            self.flush().ok()?;
-        }
-        self.outbox.slot()
-    }
-
-    fn commit(&mut self, len: usize, path: Path) {
-        self.outbox.commit(len, path);
-    }
-}
-
-impl Flush for UringTx {
-    fn flush(&mut self) -> io::Result<()> {
-        self.usable()?;
-        if self.outbox.is_empty() {
-            return Ok(());
-        }
-        // Headers and slots are the kernel's until every message is done: then, and only then, they are written again.
-        self.send_all().map_err(|error| self.broken_by(error))?;
-        self.outbox.clear();
-        Ok(())
-    }
-}
-
-impl SocketPool for UringTx {
-    fn open(&mut self, socket: HandedSocket) -> Result<u16, IoError> {
-        let address = socket.address();
-        let failed = |step| move |source| IoError::Socket { address, step, source };
-        self.usable().map_err(failed("a ring that is broken"))?;
-        for _ in 0..CLOSING_WAITS {
-            if self.sockets.next_free().is_ok() || !self.sockets.any_closing() {
-                break;
-            }
-            // The kernel is about to let go of one.
-            self.wait(CLOSING_WAIT).and_then(|()| self.free_closed()).map_err(failed("closing others"))?;
-        }
-        let (local, socket) = (self.sockets.next_free()?, socket.into_socket());
-        // Like the others, see `new`.
-        socket.set_nonblocking(false).map_err(failed("a blocking socket"))?;
-        self.extras.poll_busily(std::slice::from_ref(&*socket))?;
-        offload::enable_alike(&socket, self.offloads).map_err(failed("UDP_GRO"))?;
-        self.register(local, socket.as_raw_fd()).map_err(failed("registering it with io_uring"))?;
-        self.drops[usize::from(local)] = 0;
-        self.outbox.set_gso(local, self.offloads.gso);
-        self.sockets.insert(local, socket);
-        self.ended.push(local);
-        if !self.paused {
-            let started = self.arm().and_then(|()| self.submit());
-            started.map_err(|error| self.broken_by(error)).map_err(failed("its first receive"))?;
-        }
-        Ok(local)
-    }
-
-    fn open_at(&mut self, local: u16, socket: HandedSocket) -> Result<(), IoError> {
-        self.sockets.prefer(local)?;
-        self.open(socket).map(drop)
-    }
-
-    fn close(&mut self, local: u16) -> io::Result<()> {
-        self.usable()?;
-        // What is queued for it goes out first. All sends are done then.
-        self.flush()?;
-        if !self.sockets.start_closing(local) {
-            return Ok(());
-        }
-        self.ended.retain(|&ended| ended != local);
-        if !self.armed[usize::from(local)] {
-            self.closed.push(local);
-        } else {
-            let receive = RECEIVE << 32 | u64::from(local);
-            let cancel = opcode::AsyncCancel::new(receive).build().user_data(CANCEL << 32 | u64::from(local));
-            let cancelled = self.push(cancel).and_then(|()| self.submit());
-            cancelled.map_err(|error| self.broken_by(error))?;
-        }
-        // Most likely it has ended at once.
-        self.reap();
-        self.free_closed().map_err(|error| self.broken_by(error))
-    }
-}
-
-impl UringTx {
-    /// Whether nothing has gone wrong so far that leaves memory with the kernel.
-    fn usable(&self) -> io::Result<()> {
-        self.broken.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
-    }
-
-    /// Sends nothing any more, for this reason.
-    fn broken_by(&mut self, error: io::Error) -> io::Error {
-        self.broken.get_or_insert(error.raw_os_error().unwrap_or(libc::EIO));
-        error
-    }
-
-    /// Hands what is queued to the kernel and waits until all of it is done. After an error some may not be.
-    fn send_all(&mut self) -> io::Result<()> {
-        let messages = self.outbox.prepare();
-        let headers = self.outbox.headers();
-        for i in 0..messages {
-            let local = self.outbox.local(i);
-            if self.sockets.get(local).is_none() {
-                self.outbox.refused(i, libc::EBADF, None);
-                continue;
-            }
-            let socket = Fixed(local as u32);
-            // SAFETY: `i` is below the number of prepared headers.
-            let header = unsafe { &raw const (*headers.add(i)).msg_hdr };
-            // DONTWAIT completes within the submission; a full socket gives EAGAIN instead of a late datagram.
-            let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
-            let entry = if self.zero_copy {
-                opcode::SendMsgZc::new(socket, header).flags(flags).build()
-            } else {
-                opcode::SendMsg::new(socket, header).flags(flags).build()
-            };
-            self.push(entry.user_data(SEND << 32 | i as u64))?;
-            self.outstanding += 1;
-        }
-        self.submit()?;
-        self.reap();
-        for _ in 0..SQPOLL_SPINS {
-            if !self.sqpoll || self.outstanding == 0 {
-                break;
-            }
-            std::hint::spin_loop();
-            self.reap();
-        }
-        while self.outstanding > 0 {
-            self.wait(Duration::from_millis(10))?;
-        }
-        Ok(())
-    }
-
-    /// Queues a request; makes room by a submission.
-    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
-        if self.ring.submission().is_full() {
-            self.submit()?;
-            self.reap();
-        }
-        // SAFETY: what requests point at (headers of the outbox, template, buffers) is owned by this backend, does
-        // not move, and stays until they complete. Headers and slots are written again only after `send_all` has seen every
-        // send done; once that failed, `usable` keeps everybody from them. `Drop` waits for all requests, or leaks the memory.
-        let pushed = unsafe { self.ring.submission().push(&entry) };
-        pushed.map_err(|_| io::Error::from_raw_os_error(libc::EBUSY))
-    }
-
-    /// Starts every multishot request that has ended.
-    fn arm(&mut self) -> io::Result<()> {
-        while let Some(&index) = self.ended.last() {
-            let file = Fixed(index.into());
-            let entry = if index == self.wake_index() {
-                let poll = opcode::PollAdd::new(file, libc::POLLIN as u32).multi(true).build();
-                poll.user_data(WAKE << 32)
-            } else {
-                let receive = opcode::RecvMsgMulti::new(file, &raw const *self.template, GROUP).build();
-                receive.user_data(RECEIVE << 32 | u64::from(index))
-            };
-            // Pushing may find further requests ended.
-            self.ended.pop();
-            self.armed[usize::from(index)] = true;
-            self.push(entry)?;
-        }
-        Ok(())
-    }
-
-    /// Where the eventfd is registered.
-    fn wake_index(&self) -> u16 {
-        self.sockets.places() as u16
-    }
-
-    /// Puts a descriptor, or -1 for none, into a slot of the registered files. What the kernel has begun goes on with the former one.
-    fn register(&self, local: u16, descriptor: RawFd) -> io::Result<()> {
-        self.ring.submitter().register_files_update(local.into(), &[descriptor]).map(drop)
-    }
-
-    /// Closes the sockets whose last request has ended, and frees their indices.
-    fn free_closed(&mut self) -> io::Result<()> {
-        while let Some(local) = self.closed.pop() {
-            self.register(local, -1)?;
-            // What still lies there is nobody's, and must not become that of whoever gets the index next.
-            for completed in self.received.iter_mut().filter(|completed| completed.local == local) {
-                completed.len = 0;
-            }
-            self.sockets.release(local);
-        }
-        Ok(())
-    }
-
-    /// Hands queued requests to the kernel.
-    fn submit(&mut self) -> io::Result<()> {
-        let mut refused = 0;
-        while !self.ring.submission().is_empty() {
-            if self.sqpoll && !self.ring.submission().need_wakeup() {
-                // The kernel's thread is at it. What waits for room needs it to have got somewhere.
-                if !self.ring.submission().is_full() {
-                    return Ok(());
-                }
-                std::hint::spin_loop();
-                continue;
-            }
-            self.stats.count(Counter::Syscalls);
-            match self.ring.submit() {
-                Ok(_) => {}
-                Err(error) if is_passing(&error) && refused < 1000 => {
-                    refused += 1;
-                    self.reap();
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Submits, waits for a completion at most `timeout` (zero: only looks), and takes what there is.
-    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        self.wait_for(1, timeout)
-    }
-
-    /// The same for so many completions.
-    fn wait_for(&mut self, completions: usize, timeout: Duration) -> io::Result<()> {
-        self.stats.count(Counter::Syscalls);
-        let result = if timeout.is_zero() {
-            // Sees pending completions by the task-run flag.
-            self.ring.submit()
-        } else {
-            let time = Timespec::from(timeout);
-            let args = SubmitArgs::new().timespec(&time);
-            if self.sqpoll && self.ring.submission().is_empty() {
-                // `submit_with_args` wakes the kernel's thread at every wait, and then it never sleeps.
-                // SAFETY: nothing is submitted, and `args` with the time that it points at outlives the call.
-                unsafe {
-                    self.ring.submitter().enter(0, completions as u32, ENTER_GETEVENTS | ENTER_EXT_ARG, Some(&args))
-                }
-            } else {
-                self.ring.submitter().submit_with_args(completions, &args)
-            }
-        };
-        self.reap();
-        match result {
-            Err(error) if error.raw_os_error() != Some(libc::ETIME) && !is_passing(&error) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes completions.
-    fn reap(&mut self) {
-        let wake = self.wake_index();
-        let Self {
-            ring,
-            sockets,
-            outbox,
-            outstanding,
-            received,
-            ended,
-            armed,
-            closed,
-            woken,
-            lost,
-            failure,
-            stats,
-            ..
-        } = self;
-        let completions = ring.completion();
-        let overflow = completions.overflow();
-        if overflow != *lost {
-            stats.add(Counter::DropRingOverflow, u64::from(overflow.wrapping_sub(std::mem::replace(lost, overflow))));
-        }
-        for completion in completions {
-            let (result, flags) = (completion.result(), completion.flags());
-            let index = completion.user_data() as u32 as usize;
-            match completion.user_data() >> 32 {
-                RECEIVE => {
-                    if let Some(buffer) = cqueue::buffer_select(flags) {
-                        received.push_back(Completed { local: index as u16, buffer, len: result.max(0) as usize });
-                    }
-                    if cqueue::more(flags) {
-                        continue;
-                    }
-                    armed[index] = false;
-                    if sockets.is_closing(index) {
-                        closed.push(index as u16);
-                        continue;
-                    }
-                    match -result {
-                        // Whoever uses a handed socket notices that nothing comes any more; the others go on.
-                        error if makes_no_sense(error) && index >= sockets.shared() => {
-                            tracing::error!(
-                                socket = index,
-                                error,
-                                "a relay's own UDP socket cannot be read any more; the relay will time out"
-                            );
-                            stats.count(Counter::HandedSocketsFailed);
-                            continue;
-                        }
-                        error if makes_no_sense(error) => *failure = Some(error),
-                        libc::ENOBUFS => stats.count(Counter::ReceiveBuffersExhausted),
-                        _ => {}
-                    }
-                    ended.push(index as u16);
-                }
-                SEND => {
-                    // A zero-copy send that went out completes once more, when the card is done with the buffer.
-                    if !cqueue::more(flags) {
-                        *outstanding = outstanding.saturating_sub(1);
-                    }
-                    match result {
-                        _ if cqueue::notif(flags) => {}
-                        0.. => outbox.sent(index),
-                        _ => outbox.refused(index, -result, sockets.get(outbox.local(index))),
-                    }
-                }
-                WAKE => {
-                    *woken |= result > 0;
-                    if !cqueue::more(flags) {
-                        armed[usize::from(wake)] = false;
-                        ended.push(wake);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Ends all requests; false when the kernel still has some after a while.
-    fn cancel(&mut self) -> bool {
-        let _ = self.submit();
-        if self.sqpoll {
-            // The requests are those of the kernel's thread, which has to cancel them itself.
-            let _ = self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build());
-        } else {
-            let limit = Timespec::from(Duration::from_millis(100));
-            let _ = self.ring.submitter().register_sync_cancel(Some(limit), CancelBuilder::any());
-        }
-        for _ in 0..20 {
-            self.reap();
-            if self.outstanding == 0 && !self.armed.contains(&true) {
-                return true;
-            }
-            let _ = self.wait(Duration::from_millis(10));
-        }
-        false
-    }
-}
-
-/// Errors of io_uring_enter that go away by themselves or by taking completions.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
-}
-
-/// Errors of a receive that come again if it is repeated.
-fn makes_no_sense(error: i32) -> bool {
-    matches!(error, libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT)
-}
-
 impl Drop for Uring {
     fn drop(&mut self) {
         if self.inner.tx.cancel() {
@@ -748,7 +339,7 @@ impl Drop for Uring {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::super::{SocketOptions, bind_sockets};
+    use super::super::{Flush, PacketSink, SocketOptions, bind_sockets};
     use super::*;
 
     /// Puts something that is no ring in the place of a ring's descriptor: every submission fails from now on.
