@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use hdrhistogram::Histogram;
 use ringbridge_dataplane::io::{IoChoice, IoExtras, IoLimits};
 use ringbridge_dataplane::media::Limit;
 use serde::Serialize;
@@ -211,6 +212,9 @@ struct Report {
     control_share: Option<f64>,
     /// Added latency, microseconds.
     latency_micros: BTreeMap<&'static str, f64>,
+    /// The same of audio that was sent within a millisecond after the beginning of another participant's keyframe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_behind_keyframe_micros: Option<BTreeMap<&'static str, f64>>,
     syscalls_per_packet: Option<f64>,
     /// Of the process that the bridge runs in, bytes; with ringbridge it is the generator's, too.
     resident: u64,
@@ -225,6 +229,12 @@ struct Report {
     complaint: Option<String>,
 }
 
+/// Of a histogram of nanoseconds, in microseconds.
+fn percentiles(of: &Histogram<u64>) -> BTreeMap<&'static str, f64> {
+    let micros = |(name, quantile)| (name, of.value_at_quantile(quantile) as f64 / 1000.0);
+    [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)].map(micros).into()
+}
+
 impl Report {
     fn of(
         scenario: &Scenario,
@@ -233,7 +243,8 @@ impl Report {
         participants: usize,
     ) -> Result<Self, SubjectError> {
         let counts = &window.measured.counts;
-        let micros = |quantile| window.latency(quantile).as_nanos() as f64 / 1000.0;
+        let latency = &window.measured.latency;
+        let behind = &latency.audio_behind_keyframe;
         Ok(Self {
             scenario: *scenario,
             bridge: subject.name().to_owned(),
@@ -248,9 +259,8 @@ impl Report {
             cpu_user_share: window.cpu.user_share(),
             control_millis_per_participant_minute: window.control_millis_per_minute(participants),
             control_share: window.control_share(),
-            latency_micros: [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
-                .map(|(name, quantile)| (name, micros(quantile)))
-                .into(),
+            latency_micros: percentiles(&latency.all),
+            audio_behind_keyframe_micros: (!behind.is_empty()).then(|| percentiles(behind)),
             syscalls_per_packet: window.syscalls_per_packet(),
             resident: subject.resident()?,
             dropped: window.own.as_ref().map(|own| own.dropped.clone()).unwrap_or_default(),
@@ -275,8 +285,13 @@ impl Report {
             let share = share * 100.0;
             row("control plane", format!("{millis:.2} ms a participant and minute, {share:.1} % of the process"));
         }
-        let latency: Vec<_> = self.latency_micros.iter().map(|(name, micros)| format!("{name} {micros:.0}")).collect();
-        row("added latency, us", latency.join(", "));
+        let all = |micros: &BTreeMap<&str, f64>| {
+            micros.iter().map(|(name, micros)| format!("{name} {micros:.0}")).collect::<Vec<_>>().join(", ")
+        };
+        row("added latency, us", all(&self.latency_micros));
+        if let Some(micros) = &self.audio_behind_keyframe_micros {
+            row("  of audio behind a keyframe", all(micros));
+        }
         if let Some(syscalls) = self.syscalls_per_packet {
             row("system calls per packet", format!("{syscalls:.4}"));
         }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::account::Account;
 use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, take_turn};
 use crate::commands::saturate;
+use crate::generator::receiver::Latency;
 use crate::generator::world::World;
 use crate::scenario::Scenario;
 use crate::subject::bare::Method;
@@ -105,25 +107,26 @@ pub struct Line {
 pub struct Percentiles {
     audio_p50: f64,
     audio_p99: f64,
+    /// Of audio that was sent within a millisecond after the beginning of another participant's keyframe.
+    audio_behind_keyframe_p50: f64,
+    audio_behind_keyframe_p99: f64,
     video_p50: f64,
     video_p99: f64,
 }
 
 impl Percentiles {
     fn of(windows: &[Window]) -> Option<Self> {
-        let median = |audio: bool, quantile: f64| {
-            let of = |window: &Window| {
-                let latency = &window.measured.latency;
-                let histogram = if audio { &latency.audio } else { &latency.video };
-                histogram.value_at_quantile(quantile) as f64 / 1e3
-            };
+        let median = |of: fn(&Latency) -> &Histogram<u64>, quantile: f64| {
+            let of = |window: &Window| of(&window.measured.latency).value_at_quantile(quantile) as f64 / 1e3;
             Some(Spread::of(windows.iter().map(of))?.median)
         };
         Some(Self {
-            audio_p50: median(true, 0.5)?,
-            audio_p99: median(true, 0.99)?,
-            video_p50: median(false, 0.5)?,
-            video_p99: median(false, 0.99)?,
+            audio_p50: median(|latency| &latency.audio, 0.5)?,
+            audio_p99: median(|latency| &latency.audio, 0.99)?,
+            audio_behind_keyframe_p50: median(|latency| &latency.audio_behind_keyframe, 0.5)?,
+            audio_behind_keyframe_p99: median(|latency| &latency.audio_behind_keyframe, 0.99)?,
+            video_p50: median(|latency| &latency.video, 0.5)?,
+            video_p99: median(|latency| &latency.video, 0.99)?,
         })
     }
 }
@@ -326,7 +329,7 @@ fn bare_echo(name: &str) -> bool {
 pub fn print(line: &Line) {
     println!(
         "{} rooms of {}, {} pace (x {:.2}, {:.0} packets/s): ns per packet (median, least, greatest), \
-         us of latency (audio p50, p99; video p50, p99), loss",
+         us of latency (audio p50, p99, p99 behind keyframes; video p50, p99), loss",
         line.rooms, line.participants, line.pace, line.speed, line.packets_per_second
     );
     for (name, Spread { median, min, max }) in &line.nanos {
@@ -335,8 +338,10 @@ pub fn print(line: &Line) {
             |ratio| format!("{:>5.2} ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max),
         );
         let latency = line.latency_micros.get(name).map_or_else(String::new, |latency| {
-            let Percentiles { audio_p50, audio_p99, video_p50, video_p99 } = latency;
-            format!("{audio_p50:>6.0}{audio_p99:>7.0};{video_p50:>6.0}{video_p99:>7.0}")
+            let Percentiles { audio_p50, audio_p99, audio_behind_keyframe_p99, video_p50, video_p99, .. } = latency;
+            format!(
+                "{audio_p50:>6.0}{audio_p99:>7.0} ({audio_behind_keyframe_p99:.0});{video_p50:>6.0}{video_p99:>7.0}"
+            )
         });
         let loss = line.loss.get(name).copied().unwrap_or(0.0) * 100.0;
         let calls = line.syscalls_per_packet.get(name).map_or(String::new(), |n| format!("  {:.3} calls", n.median));
@@ -355,7 +360,7 @@ pub fn print(line: &Line) {
             format!("  {process:.0} with the control plane, {:.1} % of it", share.median * 100.0)
         });
         println!(
-            "  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{latency:<28}{loss:>9.4} %{calls}{most}{share}{delivered}{left_out}{unaccounted}"
+            "  {name:<26}{median:>7.0}{min:>7.0}{max:>7.0}  {ratio:<20}{latency:<36}{loss:>9.4} %{calls}{most}{share}{delivered}{left_out}{unaccounted}"
         );
     }
 }

@@ -60,6 +60,8 @@ pub struct Client {
     dtls: Option<DtlsSession>,
     remote: Option<Remote>,
     outgoing: VecDeque<(SocketAddrV4, Vec<u8>)>,
+    sent: u64,
+    came: u64,
 }
 
 impl Client {
@@ -81,6 +83,8 @@ impl Client {
             dtls: None,
             remote: None,
             outgoing: VecDeque::new(),
+            sent: 0,
+            came: 0,
         }
     }
 
@@ -118,6 +122,7 @@ impl Client {
 
     /// Takes a datagram that is not SRTP.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddrV4, datagram: &[u8]) {
+        self.came += 1;
         if datagram.first().is_some_and(|first| *first < 4) {
             if let Ok(message) = StunMessage::parse(datagram) {
                 let (source, destination) = (SocketAddr::V4(from), SocketAddr::V4(self.address));
@@ -184,7 +189,14 @@ impl Client {
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddrV4, Vec<u8>)> {
-        self.outgoing.pop_front()
+        let next = self.outgoing.pop_front();
+        self.sent += u64::from(next.is_some());
+        next
+    }
+
+    /// Datagrams of ICE and DTLS that it sent, and that came.
+    pub fn datagrams(&self) -> (u64, u64) {
+        (self.sent, self.came)
     }
 }
 

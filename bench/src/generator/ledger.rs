@@ -20,6 +20,8 @@ pub struct Sent {
     pub number: u64,
     /// The picture id of a VP8 descriptor, and its bits; Chromium leaves it out where it sends dependency descriptors.
     pub picture_id: Option<(u16, u32)>,
+    /// Whether another participant had begun to send a keyframe shortly before.
+    pub behind_keyframe: bool,
 }
 
 /// The payloads sent of late. Allocates only when it is made.
@@ -104,7 +106,8 @@ mod tests {
     #[test]
     fn a_changed_payload_is_not_found() {
         let mut ledger = Ledger::default();
-        let sent = Sent { at: Instant::now(), stream: 3, number: 77, picture_id: Some((258, 15)) };
+        let sent =
+            Sent { at: Instant::now(), stream: 3, number: 77, picture_id: Some((258, 15)), behind_keyframe: false };
         // A descriptor with a 15-bit picture id, then data.
         let mut payload = vec![0x90, 0x80, 0x81, 0x02, 1, 2, 3, 4];
         ledger.note(true, &payload, sent);
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn everything_is_found_as_long_as_it_is_remembered() {
         let at = Instant::now();
-        let sent = |number| Sent { at, stream: 0, number, picture_id: None };
+        let sent = |number| Sent { at, stream: 0, number, picture_id: None, behind_keyframe: false };
         let mut ledger = Ledger::remembering(1024);
         for number in 0..10_000u64 {
             ledger.note(false, &number.to_be_bytes(), sent(number));

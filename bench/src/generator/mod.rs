@@ -27,7 +27,9 @@ pub enum GeneratorError {
         error: ringbridge_controlplane::transport::DtlsError,
     },
     /// A client did not get through.
-    #[error("client {client} has no {what} after {seconds} s; the bridge's log says more")]
+    #[error(
+        "client {client} has no {what} after {seconds} s: it sent {sent} datagrams and got {came}; the bridge's log says more"
+    )]
     Timeout {
         /// Number of the client.
         client: usize,
@@ -35,6 +37,10 @@ pub enum GeneratorError {
         what: &'static str,
         /// Time that it waited, seconds.
         seconds: u64,
+        /// Datagrams of ICE and DTLS that it sent.
+        sent: u64,
+        /// The same that came.
+        came: u64,
     },
     /// A packet could not be sealed; the number is that of the client.
     #[error("a packet of client {0} could not be sealed")]

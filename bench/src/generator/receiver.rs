@@ -115,16 +115,23 @@ pub struct Latency {
     pub video: Histogram<u64>,
     /// Of those whose sender is on another bridge than the receiver.
     pub across: Histogram<u64>,
+    /// Of those of audio that were sent shortly after another participant's keyframe.
+    pub audio_behind_keyframe: Histogram<u64>,
 }
 
 impl Latency {
-    fn note(&mut self, kind: MediaKind, across: bool, nanos: u64) {
-        let of_kind = if kind == MediaKind::Audio { &mut self.audio } else { &mut self.video };
+    fn note(&mut self, kind: MediaKind, sent: &Sent, across: bool, now: Instant) {
+        let nanos = now.saturating_duration_since(sent.at).as_nanos() as u64;
+        let audio = kind == MediaKind::Audio;
+        let of_kind = if audio { &mut self.audio } else { &mut self.video };
         // Saturates beyond a minute, which no bridge needs.
         of_kind.saturating_record(nanos);
         self.all.saturating_record(nanos);
         if across {
             self.across.saturating_record(nanos);
+        }
+        if audio && sent.behind_keyframe {
+            self.audio_behind_keyframe.saturating_record(nanos);
         }
     }
 
@@ -138,13 +145,15 @@ impl Latency {
 
     /// Forgets all of them.
     pub fn reset(&mut self) {
-        [&mut self.all, &mut self.audio, &mut self.video, &mut self.across].into_iter().for_each(Histogram::reset);
+        let Self { all, audio, video, across, audio_behind_keyframe } = self;
+        [all, audio, video, across, audio_behind_keyframe].into_iter().for_each(Histogram::reset);
     }
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { all: latencies(), audio: latencies(), video: latencies(), across: latencies() }
+        let [all, audio, video, across, audio_behind_keyframe] = std::array::from_fn(|_| latencies());
+        Self { all, audio, video, across, audio_behind_keyframe }
     }
 }
 
@@ -253,7 +262,7 @@ impl Receiver {
             return Err("a payload type is not the receiver's own");
         }
         let across = bridges.0.get(sent.stream).is_some_and(|bridge| *bridge != bridges.1);
-        latency.note(codec.kind(), across, now.saturating_duration_since(sent.at).as_nanos() as u64);
+        latency.note(codec.kind(), &sent, across, now);
         if codec == Codec::Vp8 {
             let descriptor = Descriptor::parse(payload).ok();
             let id = descriptor.and_then(|d| Some((d.picture_id?, if d.long_picture_id { 15 } else { 7 })));
@@ -283,7 +292,8 @@ mod tests {
             let (mut latest, mut number) = (None, 0);
             pairs.iter().try_for_each(|(id, came)| {
                 number += 1;
-                let sent = Sent { at: Instant::now(), stream: 0, number, picture_id: Some((*id, sent_bits)) };
+                let (at, picture_id) = (Instant::now(), Some((*id, sent_bits)));
+                let sent = Sent { at, stream: 0, number, picture_id, behind_keyframe: false };
                 latest = verify_picture(latest, &sent, Some((*came, came_bits)))?;
                 Ok::<_, &str>(())
             })

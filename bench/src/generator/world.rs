@@ -1,14 +1,15 @@
 //! All clients of one bridge under test: sends what is due, takes what comes, keeps ICE and DTLS going.
 
-use ringbridge_dataplane::ids::Ssrc;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use ringbridge_controlplane::transport::Certificate;
+use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::rtp::extension::Extension;
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
+use ringbridge_dataplane::rtp::keyframe;
 use ringbridge_dataplane::rtp::vp8::Descriptor;
 use ringbridge_dataplane::srtp::SrtpKeys;
 
@@ -28,6 +29,8 @@ const TIMERS: Duration = Duration::from_millis(5);
 const WAITING_BATCHES: usize = 16;
 /// RTCP packet type of payload-specific feedback (RFC 4585 section 6.1).
 const PAYLOAD_FEEDBACK: u8 = 206;
+/// Audio that is sent so soon after another participant's keyframe began comes behind it.
+const BEHIND_KEYFRAME: Duration = Duration::from_millis(1);
 /// How long a client may take to connect.
 const CONNECT: Duration = Duration::from_secs(20);
 
@@ -49,6 +52,20 @@ impl Stream {
     /// When its next packet is due, when everything runs `speed` times as fast.
     fn due(&self, speed: f64) -> Instant {
         self.started + self.track.next_due().div_f64(speed)
+    }
+}
+
+/// Who began to send the latest keyframe, and when.
+#[derive(Debug, Clone, Copy)]
+struct LatestKeyframe {
+    client: ClientId,
+    began: Instant,
+}
+
+impl LatestKeyframe {
+    /// Whether what a client sends at `at` comes right behind it.
+    fn delays(&self, client: ClientId, at: Instant) -> bool {
+        client != self.client && at.saturating_duration_since(self.began) < BEHIND_KEYFRAME
     }
 }
 
@@ -90,6 +107,7 @@ pub struct World {
     inbox: VecDeque<(ClientId, SocketAddrV4, Vec<u8>)>,
     /// Clients that were asked for a keyframe.
     asked: Vec<ClientId>,
+    keyframe: Option<LatestKeyframe>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     playing: bool,
     speed: f64,
@@ -133,6 +151,7 @@ impl World {
             latency: Latency::default(),
             inbox: VecDeque::new(),
             asked: Vec::new(),
+            keyframe: None,
             due: BinaryHeap::new(),
             playing: false,
             speed: 1.0,
@@ -263,7 +282,8 @@ impl World {
             let now = Instant::now();
             if now > deadline {
                 let what = if self.clients[id].bridge.is_none() { "ICE connection" } else { "DTLS session" };
-                return Err(GeneratorError::Timeout { client: id, what, seconds: CONNECT.as_secs() }.into());
+                let (seconds, (sent, came)) = (CONNECT.as_secs(), self.clients[id].datagrams());
+                return Err(GeneratorError::Timeout { client: id, what, seconds, sent, came }.into());
             }
             self.step(now)?;
             idle(now)?;
@@ -387,7 +407,12 @@ impl World {
             let vp8 = codec == Codec::Vp8;
             let descriptor = Descriptor::parse(&self.payload).ok().filter(|_| vp8);
             let picture_id = descriptor.and_then(|d| Some((d.picture_id?, if d.long_picture_id { 15 } else { 7 })));
-            let sent = Sent { at: Instant::now(), stream: index, number: stream.packets, picture_id };
+            let at = Instant::now();
+            if vp8 && keyframe::vp8(&self.payload).is_some() {
+                self.keyframe = Some(LatestKeyframe { client: stream.client, began: at });
+            }
+            let behind_keyframe = self.keyframe.is_some_and(|keyframe| keyframe.delays(stream.client, at));
+            let sent = Sent { at, stream: index, number: stream.packets, picture_id, behind_keyframe };
             self.ledger.note(vp8, &self.payload, sent);
             let went = self.socket.send(*client.address.ip(), bridge, &self.packet[..len])?;
             stream.sequence += 1;
@@ -500,6 +525,14 @@ mod tests {
 
     /// Three times as many as one batch has.
     const DATAGRAMS: usize = 96;
+
+    #[test]
+    fn a_keyframe_delays_others_for_a_moment() {
+        let began = Instant::now();
+        let keyframe = LatestKeyframe { client: 1, began };
+        let delays = |client, micros| keyframe.delays(client, began + Duration::from_micros(micros));
+        assert_eq!([delays(2, 0), delays(2, 999), delays(2, 1_000), delays(1, 500)], [true, true, false, false]);
+    }
 
     #[test]
     fn who_waits_takes_all_that_came_and_who_plays_gets_back_to_media() {
