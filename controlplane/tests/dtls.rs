@@ -78,6 +78,69 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// Runs in virtual time until both are done, every datagram arriving `copies` times, each copy after a delay of its own; returns how
+    /// many datagrams were sent.
+    fn run_slowly(&mut self, mut delay: impl FnMut() -> Duration, copies: usize) -> usize {
+        let end = self.now + Duration::from_secs(31);
+        let (mut sent, mut under_way) = (0, Vec::<(Instant, usize, Vec<u8>)>::new());
+        while self.now < end {
+            for side in 0..2 {
+                while let Some(output) = self.sides[side].poll_output() {
+                    match output {
+                        DtlsOutput::Datagram(datagram) => {
+                            sent += 1;
+                            under_way.extend((0..copies).map(|_| (self.now + delay(), 1 - side, datagram.clone())));
+                        }
+                        DtlsOutput::Connected(keys) => self.keys[side] = Some(keys),
+                        DtlsOutput::Failed(error) => self.errors[side] = Some(error),
+                        DtlsOutput::ApplicationData(_) => {}
+                    }
+                }
+            }
+            let arrival = under_way.iter().map(|(at, ..)| *at).min();
+            let timer = self.sides.iter().filter_map(DtlsSession::poll_timeout).min();
+            let Some(next) = arrival.into_iter().chain(timer).min() else { break };
+            if self.keys.iter().all(Option::is_some) {
+                break;
+            }
+            self.now = next.max(self.now);
+            let mut arrived: Vec<_> = under_way.extract_if(.., |(at, ..)| *at <= self.now).collect();
+            arrived.sort_by_key(|(at, ..)| *at);
+            arrived.iter().for_each(|(_, side, datagram)| self.sides[*side].handle_datagram(self.now, datagram));
+            let due = self.sides.iter_mut().filter(|side| side.poll_timeout().is_some_and(|at| at <= self.now));
+            due.for_each(|side| side.handle_timeout(self.now));
+        }
+        sent
+    }
+}
+
+/// By satellite every flight is sent again before its answer can have come; a network may deliver datagrams twice, or in another order.
+#[test]
+fn slow_and_strange_ways_are_survived_without_a_storm() {
+    // Milliseconds of one way, at least and at most; copies; datagrams that both sides send at most.
+    for (delays, copies, most) in [
+        (1..=1, 1, 4),
+        (1..=1, 5, 20),
+        (130..=130, 1, 8),
+        (300..=300, 2, 20),
+        (700..=700, 1, 20),
+        (1_500..=1_500, 1, 20),
+        (1..=400, 2, 30),
+    ] {
+        let mut random = StdRng::seed_from_u64(7);
+        for _ in 0..20 {
+            let mut pair = Pair::new(fingerprint_of);
+            let start = pair.now;
+            let sent = pair.run_slowly(|| Duration::from_millis(random.random_range(delays.clone())), copies);
+            let took = pair.now - start;
+            assert!(pair.keys.iter().all(Option::is_some), "{delays:?} ms, {copies}: {took:?}, {:?}", pair.errors);
+            assert!(sent <= most, "{delays:?} ms, {copies}: {sent} datagrams in {took:?}");
+            assert!(took <= Duration::from_millis(6 * delays.end() + 300), "{delays:?} ms, {copies}: {took:?}");
+        }
+    }
+}
+
 #[test]
 fn both_sides_get_the_same_keys_crosswise() {
     let mut pair = Pair::new(fingerprint_of);
