@@ -108,7 +108,8 @@ export const scenarios = {
         const found = await timed('the focus has both rooms, everybody with a session, and the recording', 30000, () => knows(call.stack, rooms));
         await allMoving([p1, p2], 45000);
         await allMoving([p3, p4], 45000);
-        expect(found <= call.limit(2000), `everything is as it was only ${seconds(found)} after the focus was back`);
+        // Both calls begin anew, on as many cores as the first one had.
+        expect(found <= 2 * call.limit(1000), `everything is as it was only ${seconds(found)} after the focus was back`);
         return found;
       });
       const [during, right] = await again(() => call.stack.focus.kill());
