@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::cores::{self, CoreArgs};
 use crate::generator::media_numbers::Numbers;
-use crate::generator::receiver::Expected;
+use crate::generator::receiver::{Expected, micros};
 use crate::generator::world::{ClientId, World};
 use crate::media::audio::GeneratedAudio;
 use crate::media::video::{GeneratedVideo, VideoShape};
@@ -98,8 +98,8 @@ struct Latency {
 
 impl Latency {
     fn of(histogram: &Histogram<u64>) -> Option<Self> {
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
-        (!histogram.is_empty()).then(|| Self { p50_micros: at(0.5), p99_micros: at(0.99) })
+        (!histogram.is_empty())
+            .then(|| Self { p50_micros: micros(histogram, 0.5), p99_micros: micros(histogram, 0.99) })
     }
 }
 

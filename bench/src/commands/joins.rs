@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cores::{self, CoreArgs};
 use crate::generator::GeneratorError;
 use crate::generator::media_numbers::Numbers;
-use crate::generator::receiver::Expected;
+use crate::generator::receiver::{Expected, micros};
 use crate::generator::world::{ClientId, World};
 use crate::handshake::{self, HandshakeCost};
 use crate::media::{Codec, Muted};
@@ -246,8 +246,6 @@ impl Joins {
             Some(client.connected?.saturating_duration_since(client.began?))
         };
         let measured = world.measured();
-        let micros =
-            |histogram: &hdrhistogram::Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
         let latency = &measured.latency;
         self.phases.push(Phase {
             name,

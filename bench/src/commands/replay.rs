@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::account::Account;
 use crate::cores::{self, CoreArgs};
+use crate::generator::receiver::micros;
 use crate::generator::world::World;
 use crate::media::{Codec, Track, capture};
 use crate::scenario::{Scenario, ScenarioArgs};
@@ -231,8 +232,9 @@ struct Report {
 
 /// Of a histogram of nanoseconds, in microseconds.
 fn percentiles(of: &Histogram<u64>) -> BTreeMap<&'static str, f64> {
-    let micros = |(name, quantile)| (name, of.value_at_quantile(quantile) as f64 / 1000.0);
-    [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)].map(micros).into()
+    [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
+        .map(|(name, quantile)| (name, micros(of, quantile)))
+        .into()
 }
 
 impl Report {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::account::Account;
 use crate::arena::{Arena, Contestant, DELIVERED, Spread, alternate, take_turn};
 use crate::commands::saturate;
-use crate::generator::receiver::Latency;
+use crate::generator::receiver::{Latency, micros};
 use crate::generator::world::World;
 use crate::scenario::Scenario;
 use crate::subject::bare::Method;
@@ -117,7 +117,7 @@ pub struct Percentiles {
 impl Percentiles {
     fn of(windows: &[Window]) -> Option<Self> {
         let median = |of: fn(&Latency) -> &Histogram<u64>, quantile: f64| {
-            let of = |window: &Window| of(&window.measured.latency).value_at_quantile(quantile) as f64 / 1e3;
+            let of = |window: &Window| micros(of(&window.measured.latency), quantile);
             Some(Spread::of(windows.iter().map(of))?.median)
         };
         Some(Self {

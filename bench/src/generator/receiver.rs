@@ -164,6 +164,11 @@ fn latencies() -> Histogram<u64> {
     made.unwrap_or_else(|_| unreachable!("constant bounds"))
 }
 
+/// A quantile of nanoseconds, in microseconds.
+pub fn micros(nanos: &Histogram<u64>, quantile: f64) -> f64 {
+    nanos.value_at_quantile(quantile) as f64 / 1e3
+}
+
 /// What a sampled receiver's packets are compared with.
 pub struct Oracle<'a> {
     /// Decrypts what this receiver gets.

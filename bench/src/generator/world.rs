@@ -9,7 +9,6 @@ use ringbridge_controlplane::transport::Certificate;
 use ringbridge_dataplane::ids::Ssrc;
 use ringbridge_dataplane::rtp::extension::Extension;
 use ringbridge_dataplane::rtp::header::{self, HeaderFields};
-use ringbridge_dataplane::rtp::keyframe;
 use ringbridge_dataplane::rtp::vp8::Descriptor;
 use ringbridge_dataplane::srtp::SrtpKeys;
 
@@ -408,7 +407,7 @@ impl World {
             let descriptor = Descriptor::parse(&self.payload).ok().filter(|_| vp8);
             let picture_id = descriptor.and_then(|d| Some((d.picture_id?, if d.long_picture_id { 15 } else { 7 })));
             let at = Instant::now();
-            if vp8 && keyframe::vp8(&self.payload).is_some() {
+            if descriptor.is_some_and(|descriptor| descriptor.is_keyframe_start(&self.payload)) {
                 self.keyframe = Some(LatestKeyframe { client: stream.client, began: at });
             }
             let behind_keyframe = self.keyframe.is_some_and(|keyframe| keyframe.delays(stream.client, at));

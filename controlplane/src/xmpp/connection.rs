@@ -391,7 +391,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Counts and handles what the server sent.
+    /// Counts what the server sent, so that it is acknowledged and not delivered again, whether it can be read or not; and handles it.
     async fn take(&mut self, item: Item, stream: &mut ElementStream) -> Result<(), Ended> {
         if item.is_stanza() {
             self.session.count_received();
@@ -451,7 +451,7 @@ impl Connection {
         }
     }
 
-    /// Counts what cannot be read in the metrics, and answers it if it is a request.
+    /// Reports what cannot be read, and answers it if it is a request.
     async fn skip(&mut self, head: Option<Element>, unfit: Unfit, stream: &mut ElementStream) -> Result<(), Ended> {
         self.counters.count(Left::Unreadable(unfit));
         if let Some(silenced) = self.skips.speak(std::time::Instant::now()) {

@@ -56,7 +56,7 @@ impl SocketPool for UringTx {
             self.wait(CLOSING_WAIT).and_then(|()| self.free_closed()).map_err(failed("closing others"))?;
         }
         let (local, socket) = (self.sockets.next_free()?, socket.into_socket());
-        // Like the others, see `new`.
+        // Like the others, see `Uring::idle`.
         socket.set_nonblocking(false).map_err(failed("a blocking socket"))?;
         self.extras.poll_busily(std::slice::from_ref(&*socket))?;
         offload::enable_alike(&socket, self.offloads).map_err(failed("UDP_GRO"))?;
