@@ -67,10 +67,18 @@ impl Bridge {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Lines of the log above information.
+    /// Lines of the log above information, as far as it is written: a thread of its own does that, some time after the event.
     fn complaints(&self) -> Vec<String> {
         let loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
         self.read().lines().filter(loud).map(str::to_owned).collect()
+    }
+
+    /// All of them, once it has ended in order.
+    fn complaints_to_the_end(mut self) -> Vec<String> {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let status = self.child.wait().expect("a child");
+        assert!(status.success(), "{status}: {}", self.read());
+        self.complaints()
     }
 }
 
@@ -144,8 +152,7 @@ async fn a_jvb_conf_and_a_docker_environment_as_they_are() {
     let file = File::new("jvb", &jvb_conf(server.port, free_port(), PASSWORD, stun.address()));
     let mut bridge = Bridge::start("jvb", &["--config", file.path()], &[]);
     bridge.healthy().await;
-    assert_eq!(bridge.complaints(), Vec::<String>::new());
-    drop(bridge);
+    assert_eq!(bridge.complaints_to_the_end(), Vec::<String>::new());
 
     let (port, media, servers) = (server.port.to_string(), free_port().to_string(), stun.address().to_string());
     let environment = [
@@ -165,7 +172,7 @@ async fn a_jvb_conf_and_a_docker_environment_as_they_are() {
     ];
     let mut bridge = Bridge::start("docker", &[], &environment);
     bridge.healthy().await;
-    assert_eq!(bridge.complaints(), Vec::<String>::new());
+    assert_eq!(bridge.complaints_to_the_end(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -211,7 +218,7 @@ async fn a_public_address_that_is_not_told_is_warned_of_at_the_start() {
         let variables = [("RINGBRIDGE_LOCAL_ADDRESS", "127.0.0.1"), ("RINGBRIDGE_PUBLIC_ADDRESS", public)];
         let mut bridge = Bridge::start("unused", &["--config", file.path()], &variables);
         bridge.health().await;
-        let complaints = bridge.complaints();
+        let complaints = bridge.complaints_to_the_end();
         let named: Vec<_> = complaints.iter().filter(|line| line.contains("bridge.public-addresses: ")).collect();
         assert_eq!(named.len(), 1, "{complaints:#?}");
         assert!(named[0].contains(public) && named[0].contains(reason), "{named:#?}");

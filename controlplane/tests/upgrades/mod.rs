@@ -102,6 +102,15 @@ impl Service {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// Waits for a line of the log of a process that goes on: a thread of its own writes it, some time after the event.
+    async fn says(&self, part: &str) {
+        let end = Instant::now() + WAIT;
+        while !self.log().contains(part) {
+            assert!(Instant::now() < end, "{part} is not in {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn page(&self, path: &str) -> Value {
         let answer = http::get(self.rest, path).await;
         serde_json::from_str(answer.split_once("\r\n\r\n").expect("a body").1).expect("JSON")

@@ -161,7 +161,7 @@ async fn the_data_channel_between_two_bridges_goes_on() {
     let shown = relay(async || service.page("/debug?full=true").await, BRIDGES[1], false).await;
     assert_eq!(shown["channel"], false, "{shown}");
     assert_eq!(service.metric("ringbridge_upgrade_lost{kind=\"data_channel\"}").await, 1.0);
-    assert!(service.log().contains("the former process that had data channels is gone"), "{}", service.log());
+    service.says("the former process that had data channels is gone").await;
     // The bridge that goes takes its keepers with it.
     for index in 0..2 {
         ask(&mut jicofo, index, about(Relay { expire: true, ..Relay::new(BRIDGES[1 - index]) })).await;
