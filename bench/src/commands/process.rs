@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::commands::replay::Io;
-use crate::commands::rooms::own_pace;
+use crate::commands::rooms::{RATE, own_pace};
 use crate::cores::{self, CoreArgs};
 use crate::cpu::CpuTime;
 use crate::generator::world::World;
@@ -101,7 +101,7 @@ pub fn run(args: &ProcessArgs) -> Result<bool, SubjectError> {
         whole.serve(&mut world)?;
         std::thread::sleep(Duration::from_micros(200));
     }
-    let speed = own_pace(&mut world, &mut whole)?;
+    let speed = own_pace(&mut world, &mut whole, RATE)?;
     world.set_speed(speed);
     // What comes of the joins is over when it counts.
     window::run(&mut world, &mut whole, SETTLE, |_| Ok(()))?;

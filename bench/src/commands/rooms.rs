@@ -22,8 +22,8 @@ use crate::window::{self, Window};
 const PACES: [(&str, f64); 3] = [("half", 0.5), ("80 %", 0.8), ("90 %", 0.9)];
 /// Keeps the echo's addresses apart from the others'.
 const ECHO_NET: u8 = 60;
-/// Forwarded packets a second of the own pace at most: what one core generates and another one forwards.
-const OWN_PACE: f64 = 60_000.0;
+/// Forwarded packets a second at most: what one core generates and another one forwards.
+pub const RATE: f64 = 60_000.0;
 /// Speed at which it is found out how much there is to generate: slow enough for any number of rooms.
 const LOOK: f64 = 0.1;
 /// Rounds of every comparison, when the time is divided among them.
@@ -41,6 +41,10 @@ pub struct RoomsArgs {
     /// Also search for the highest load, and compare cost and latency at half of it, at 80 % and nearly there, beside a bare echo.
     #[arg(long)]
     saturation: bool,
+    /// Packets forwarded a second at most: rooms with more are played slower than in real time. Less than the default for forwarders
+    /// that do not keep up with it.
+    #[arg(long, default_value_t = RATE, value_parser = rate)]
+    rate: f64,
 }
 
 impl RoomsArgs {
@@ -131,6 +135,12 @@ impl Percentiles {
     }
 }
 
+/// A rate from the command line.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (100.0..=1e7).contains(rate));
+    rate.ok_or_else(|| "a number of packets a second from 100 to 10000000 is wanted".to_owned())
+}
+
 /// Measures `contestants` (name, how to start it) beside the bare loops that open and seal; calls `each` with every line.
 pub fn measure(
     args: &RoomsArgs,
@@ -144,7 +154,7 @@ pub fn measure(
         for rooms in &args.rooms {
             let scenario = Scenario::rooms(*rooms, *participants);
             let mut arenas = join(core, &scenario, contestants)?;
-            let speed = own_speed(&mut arenas)?;
+            let speed = own_speed(&mut arenas, args.rate)?;
             each(play(&mut arenas, &scenario, ("own", speed), seconds)?);
             if args.saturation {
                 saturated(core, &mut arenas, &scenario, seconds, &mut each)?;
@@ -177,18 +187,18 @@ fn join(core: usize, scenario: &Scenario, contestants: &[(&str, Contestant)]) ->
     Ok(arenas)
 }
 
-/// Real time, if one core can generate that much.
-fn own_speed(arenas: &mut [Arena]) -> Result<f64, SubjectError> {
+/// Real time, if that is no more than `rate`.
+fn own_speed(arenas: &mut [Arena], rate: f64) -> Result<f64, SubjectError> {
     let Some(arena) = arenas.last_mut() else { return Ok(1.0) };
-    own_pace(&mut arena.world, arena.subject.as_mut())
+    own_pace(&mut arena.world, arena.subject.as_mut(), rate)
 }
 
-/// How many times as fast as in real time a scenario is played: once, or less where a core cannot generate that much.
-pub fn own_pace(world: &mut World, subject: &mut dyn Subject) -> Result<f64, SubjectError> {
+/// How many times as fast as in real time a scenario is played: once, or less where that is more than `rate` packets a second.
+pub fn own_pace(world: &mut World, subject: &mut dyn Subject, rate: f64) -> Result<f64, SubjectError> {
     world.set_speed(LOOK);
     let look = window::run(world, subject, Duration::from_millis(500), |_| Ok(()))?;
     let expected = look.expected as f64 / look.elapsed.as_secs_f64() / LOOK;
-    Ok((OWN_PACE / expected.max(1.0)).min(1.0))
+    Ok((rate / expected.max(1.0)).min(1.0))
 }
 
 /// All of them in turn at one speed.

@@ -139,8 +139,8 @@ impl Client {
             return;
         }
         self.agent.handle_timeout(now);
-        if self.agent.poll_timeout().is_none() {
-            // After it only answered a check that came before the credentials did, the agent has not begun its own (is 0.12).
+        while self.agent.poll_timeout().is_none() {
+            // Checks that came before the credentials did are answered one at a time, and none of its own begun meanwhile (is 0.12).
             self.agent.handle_timeout(now);
         }
         while let Some(transmit) = self.agent.poll_transmit() {
@@ -214,7 +214,11 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_comes_before_the_other_sides_credentials_does_not_stop_ours() {
+    fn checks_that_come_before_the_other_sides_credentials_do_not_stop_ours() {
+        (1..=3).for_each(early_checks_do_not_stop_ours);
+    }
+
+    fn early_checks_do_not_stop_ours(checks: usize) {
         let certificate = Certificate::generate().unwrap();
         let address = |last| SocketAddrV4::new(std::net::Ipv4Addr::new(127, 0, 0, last), 5000);
         let (mut ours, mut other) = (Client::new(address(1)), Client::new(address(2)));
@@ -224,13 +228,16 @@ mod tests {
             Remote { ufrag, pwd, lite: false, candidates, fingerprints, role: DtlsRole::Client, sections }
         };
         let (of_ours, of_other) = (remote(&ours), remote(&other));
-        let now = Instant::now();
+        let mut now = Instant::now();
         other.set_remote(of_ours, false);
-        other.handle_timeout(now, &certificate);
-        assert_eq!(carry(now, &mut other, &mut ours), 1, "its first check");
+        for _ in 0..checks {
+            other.handle_timeout(now, &certificate);
+            assert_eq!(carry(now, &mut other, &mut ours), 1, "a check");
+            now = other.poll_timeout().expect("it checks again");
+        }
         ours.set_remote(of_other, true);
         ours.handle_timeout(now, &certificate);
         assert!(ours.poll_timeout().is_some(), "nothing would ever wake it up");
-        assert_eq!(carry(now, &mut ours, &mut other), 2, "an answer, and a check of its own");
+        assert_eq!(carry(now, &mut ours, &mut other), checks + 1, "answers, and a check of its own");
     }
 }
