@@ -159,8 +159,9 @@ impl Peer {
             if now > deadline {
                 return Err(self.failed("did not answer within 30 s; set PEER_LOG=1 to see its log"));
             }
-            world.step(now)?;
-            std::thread::sleep(Duration::from_micros(200));
+            if world.step(now)? == 0 {
+                std::thread::sleep(Duration::from_micros(200));
+            }
         }
     }
 }
