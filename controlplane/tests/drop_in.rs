@@ -2,6 +2,7 @@
 //! and again no faster than the back-off.
 
 mod http;
+mod program_log;
 mod prosody;
 mod stun_server;
 
@@ -9,13 +10,14 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use program_log::ProgramLog;
 use prosody::{PASSWORD, Prosody, free_port, loopback};
 use stun_server::StunServer;
 
 /// A running bridge, its log in a file; killed when dropped.
 struct Bridge {
     child: Child,
-    log: std::path::PathBuf,
+    log: ProgramLog,
     rest: SocketAddr,
 }
 
@@ -23,7 +25,7 @@ impl Bridge {
     /// `ringbridge bridge` with these arguments and variables beside the address of its pages.
     fn start(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let log = folder.join(format!("drop-in-{name}-{}.log", std::process::id()));
+        let log = ProgramLog(folder.join(format!("drop-in-{name}-{}.log", std::process::id())));
         let rest = loopback();
         let child = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
             .arg("bridge")
@@ -34,7 +36,7 @@ impl Bridge {
             // On by default with a `jvb.conf`; nobody listens there.
             .env("RINGBRIDGE_AWS_METADATA_ADDRESS", "127.0.0.1:9")
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).expect("a log file"))
+            .stderr(std::fs::File::create(&log.0).expect("a log file"))
             .spawn()
             .expect("starts");
         Self { child, log, rest }
@@ -45,12 +47,12 @@ impl Bridge {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
-                panic!("ended with {status}: {}", self.read());
+                panic!("ended with {status}: {}", self.log.read());
             }
             if tokio::net::TcpStream::connect(self.rest).await.is_ok() {
                 return http::get(self.rest, "/about/health").await;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "{}", self.read());
+            assert!(start.elapsed() < Duration::from_secs(20), "{}", self.log.read());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -58,27 +60,17 @@ impl Bridge {
     async fn healthy(&mut self) {
         let start = Instant::now();
         while !self.health().await.starts_with("HTTP/1.1 200") {
-            assert!(start.elapsed() < Duration::from_secs(20), "{}", self.read());
+            assert!(start.elapsed() < Duration::from_secs(20), "{}", self.log.read());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    fn read(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Lines of the log above information, as far as it is written: a thread of its own does that, some time after the event.
-    fn complaints(&self) -> Vec<String> {
-        let loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
-        self.read().lines().filter(loud).map(str::to_owned).collect()
-    }
-
-    /// All of them, once it has ended in order.
+    /// Lines of the log above information, once it has ended in order.
     fn complaints_to_the_end(mut self) -> Vec<String> {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let status = self.child.wait().expect("a child");
-        assert!(status.success(), "{status}: {}", self.read());
-        self.complaints()
+        assert!(status.success(), "{status}: {}", self.log.read());
+        self.log.complaints()
     }
 }
 
@@ -87,7 +79,7 @@ impl Drop for Bridge {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !std::thread::panicking() {
-            let _ = std::fs::remove_file(&self.log);
+            let _ = std::fs::remove_file(&self.log.0);
         }
     }
 }
@@ -195,11 +187,11 @@ async fn a_wrong_password_and_an_absent_server_are_tried_again_with_back_off() {
         // A line for each try: at the start, 1 s later, 2 s after that.
         let start = Instant::now();
         let tries = loop {
-            let tries: Vec<_> = bridge.complaints().into_iter().filter(|line| line.contains(remedy)).collect();
+            let tries: Vec<_> = bridge.log.complaints().into_iter().filter(|line| line.contains(remedy)).collect();
             if tries.len() >= 2 {
                 break tries;
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "{:#?}", bridge.complaints());
+            assert!(start.elapsed() < Duration::from_secs(10), "{:#?}", bridge.log.complaints());
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         assert!(start.elapsed() > Duration::from_millis(500), "tried again at once");

@@ -5,6 +5,7 @@ mod connectivity_check;
 mod http;
 mod jicofo;
 mod nat_world;
+mod program_log;
 mod prosody;
 mod stun_server;
 
@@ -18,6 +19,7 @@ use nat_world::{
     CLIENT, INSIDE, INSIDE6, OUTSIDE6, Other, PUBLIC, PUBLIC6, STUN, STUN6, build, build_ipv6, enter, forward, on,
     role, run,
 };
+use program_log::ProgramLog;
 use prosody::{PASSWORD, Prosody};
 use ringbridge_controlplane::colibri::elements::*;
 use ringbridge_dataplane::ice::stun::{Class, Message, integrity_key};
@@ -29,14 +31,14 @@ const METADATA: &str = "169.254.169.254:80";
 /// A running bridge, its log in a file; killed when dropped.
 struct Bridge {
     child: Child,
-    log: std::path::PathBuf,
+    log: ProgramLog,
     started: Instant,
 }
 
 impl Bridge {
     /// With the variables of the image and these.
     fn start(server: &Prosody, name: &str, more: &[(&str, &str)]) -> Self {
-        let log = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nat-{name}.log"));
+        let log = ProgramLog(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nat-{name}.log")));
         let started = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_ringbridge"))
             .arg("bridge")
@@ -46,29 +48,10 @@ impl Bridge {
             .envs([("RINGBRIDGE_IO", "mmsg"), ("RINGBRIDGE_WORKERS", "2")])
             .envs(more.iter().copied())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).expect("a log file"))
+            .stderr(std::fs::File::create(&log.0).expect("a log file"))
             .spawn()
             .expect("starts");
         Self { child, log, started }
-    }
-
-    fn read(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Lines of the log above information.
-    fn complaints(&self) -> Vec<String> {
-        let loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
-        self.read().lines().filter(loud).map(str::to_owned).collect()
-    }
-
-    /// Waits for a line of the log.
-    async fn says(&self, part: &str) {
-        let start = Instant::now();
-        while !self.read().contains(part) {
-            assert!(start.elapsed() < Duration::from_secs(20), "{part} is not in {}", self.read());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
     }
 }
 
@@ -245,9 +228,9 @@ fn a_client_outside_reaches_a_bridge_that_learns_its_address_by_stun() {
         assert!(good && text.contains(&found) && !text.contains("not a plain port forward"), "{text}");
         // Known to the first conference.
         let transport = allocate(&mut jicofo, "m1").await;
-        assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
-        assert!(reaches(TEST, &transport), "{}", bridge.read());
-        assert_eq!(bridge.complaints(), Vec::<String>::new());
+        assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.log.read());
+        assert!(reaches(TEST, &transport), "{}", bridge.log.read());
+        assert_eq!(bridge.log.complaints(), Vec::<String>::new());
         becomes("ringbridge_public_addresses{source=\"stun\"}", "1").await;
 
         // Another public address; the bridge asks again when addresses of its host change.
@@ -266,10 +249,10 @@ fn a_client_outside_reaches_a_bridge_that_learns_its_address_by_stun() {
             if shown(&transport) == expected(LATER) {
                 break transport;
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "{:?}\n{}", shown(&transport), bridge.read());
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?}\n{}", shown(&transport), bridge.log.read());
             tokio::time::sleep(Duration::from_millis(500)).await;
         };
-        assert!(reaches(TEST, &transport), "{}", bridge.read());
+        assert!(reaches(TEST, &transport), "{}", bridge.log.read());
     });
 }
 
@@ -290,8 +273,8 @@ fn both_families_have_their_public_addresses() {
         // The private addresses are signalled to nobody, not even as related ones.
         let transport = allocate(&mut jicofo, "m1").await;
         let public = [format!("srflx [{PUBLIC6}]:10000 of [::]:9"), format!("srflx {PUBLIC}:10000 of 0.0.0.0:9")];
-        assert_eq!(sorted(shown(&transport)), sorted(public.to_vec()), "{}", bridge.read());
-        assert!(reaches(TEST, &transport), "{}", bridge.read());
+        assert_eq!(sorted(shown(&transport)), sorted(public.to_vec()), "{}", bridge.log.read());
+        assert!(reaches(TEST, &transport), "{}", bridge.log.read());
         drop(bridge);
         jicofo.presences.clear();
         while jicofo.bridge_presence().await.type_ != xmpp_parsers::presence::Type::Unavailable {}
@@ -306,9 +289,9 @@ fn both_families_have_their_public_addresses() {
             format!("srflx [{PUBLIC6}]:10000 of [{INSIDE6}]:10000"),
             format!("srflx {PUBLIC}:10000 of {INSIDE}:10000"),
         ];
-        assert_eq!(sorted(shown(&transport)), sorted(all.to_vec()), "{}", bridge.read());
-        assert!(reaches(TEST, &transport), "{}", bridge.read());
-        assert_eq!(bridge.complaints(), Vec::<String>::new());
+        assert_eq!(sorted(shown(&transport)), sorted(all.to_vec()), "{}", bridge.log.read());
+        assert!(reaches(TEST, &transport), "{}", bridge.log.read());
+        assert_eq!(bridge.log.complaints(), Vec::<String>::new());
     });
 }
 
@@ -335,9 +318,9 @@ fn on_aws_the_metadata_service_tells_the_address() {
         let bridge = Bridge::start(&server, "aws", &switches);
         jicofo.bridge_presence().await;
         let transport = allocate(&mut jicofo, "m1").await;
-        assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
-        assert!(reaches(TEST, &transport), "{}", bridge.read());
-        assert_eq!(bridge.complaints(), Vec::<String>::new());
+        assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.log.read());
+        assert!(reaches(TEST, &transport), "{}", bridge.log.read());
+        assert_eq!(bridge.log.complaints(), Vec::<String>::new());
         becomes("ringbridge_public_addresses{source=\"aws\"}", "1").await;
     });
 }
@@ -372,9 +355,9 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
             }
             let took = bridge.started.elapsed();
             println!("{name}: in the brewery after {took:?}");
-            assert!(took < Duration::from_secs(2), "{name}: {took:?}\n{}", bridge.read());
-            bridge.says("no STUN server reported the public address").await;
-            let complaints = bridge.complaints();
+            assert!(took < Duration::from_secs(2), "{name}: {took:?}\n{}", bridge.log.read());
+            bridge.log.says("no STUN server reported the public address").await;
+            let complaints = bridge.log.complaints();
             assert_eq!(complaints.len(), 1, "{complaints:#?}");
             for remedy in ["JVB_ADVERTISE_IPS", "JVB_DISABLE_STUN=1", "bridge.public-addresses"] {
                 assert!(complaints[0].contains(remedy), "{complaints:#?}");
@@ -393,8 +376,8 @@ fn without_an_answer_it_starts_within_two_seconds_and_says_so() {
         jicofo.bridge_presence().await;
         let transport = allocate(&mut jicofo, "m-named").await;
         assert_eq!(shown(&transport), expected(PUBLIC));
-        bridge.says("no STUN server reported the public address").await;
-        assert_eq!(bridge.complaints(), Vec::<String>::new());
+        bridge.log.says("no STUN server reported the public address").await;
+        assert_eq!(bridge.log.complaints(), Vec::<String>::new());
     });
 }
 
@@ -413,10 +396,10 @@ fn a_nat_that_changes_ports_is_named_in_one_line() {
         jicofo.bridge_presence().await;
         // The port is forwarded all the same.
         let transport = allocate(&mut jicofo, "m1").await;
-        assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.read());
-        assert!(reaches(TEST, &transport), "{}", bridge.read());
-        bridge.says("not a plain port forward").await;
-        let complaints = bridge.complaints();
+        assert_eq!(shown(&transport), expected(PUBLIC), "{}", bridge.log.read());
+        assert!(reaches(TEST, &transport), "{}", bridge.log.read());
+        bridge.log.says("not a plain port forward").await;
+        let complaints = bridge.log.complaints();
         assert_eq!(complaints.len(), 1, "{complaints:#?}");
         assert!(complaints[0].contains("shows UDP port 10000 as "), "{complaints:#?}");
         assert!(complaints[0].contains(&format!("{INSIDE}={PUBLIC}#PORT")), "{complaints:#?}");
@@ -479,17 +462,17 @@ fn media_flow_both_ways_between_inside_and_outside() {
             .stderr(Stdio::null())
             .spawn()
             .expect("starts");
-        bridge.says(&format!("public address {PUBLIC} of {INSIDE} found by STUN server {STUN}")).await;
+        bridge.log.says(&format!("public address {PUBLIC} of {INSIDE} found by STUN server {STUN}")).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let outside = participant(Some("outside"), (PUBLIC, server.port), CLIENT);
         let inside = participant(None, ("127.0.0.1", server.port), INSIDE);
         if let (Some(outside), Some(inside)) = (outside, inside) {
             for (name, (audio, video)) in [("outside", received(outside)), ("inside", received(inside))] {
-                assert!(audio > 100 && video > 50, "{name}: {audio} of audio, {video} of video\n{}", bridge.read());
+                assert!(audio > 100 && video > 50, "{name}: {audio} of audio, {video} of video\n{}", bridge.log.read());
             }
         }
         let _ = focus.kill();
         let _ = focus.wait();
-        assert_eq!(bridge.complaints(), Vec::<String>::new());
+        assert_eq!(bridge.log.complaints(), Vec::<String>::new());
     });
 }

@@ -4,6 +4,7 @@
 mod http;
 mod jicofo;
 mod phone;
+mod program_log;
 mod prosody;
 mod upgrades;
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use jicofo::Jicofo;
 use phone::{Heard, Phone};
+use program_log::ProgramLog;
 use prosody::Prosody;
 use ringbridge_controlplane::bridge::{BridgeError, BridgeSettings, run};
 use ringbridge_controlplane::colibri::bridge::RelaySettings;

@@ -97,9 +97,8 @@ pub fn run(args: &ProcessArgs) -> Result<bool, SubjectError> {
     let all = args.rooms * args.participants;
     let deadline = Instant::now() + CHANNELS;
     while whole.open_channels() < all && Instant::now() < deadline {
-        world.step(Instant::now())?;
+        world.step_or_pause(Instant::now(), Duration::from_micros(200))?;
         whole.serve(&mut world)?;
-        std::thread::sleep(Duration::from_micros(200));
     }
     let speed = own_pace(&mut world, &mut whole, RATE)?;
     world.set_speed(speed);

@@ -284,12 +284,8 @@ impl World {
                 let (seconds, (sent, came)) = (CONNECT.as_secs(), self.clients[id].datagrams());
                 return Err(GeneratorError::Timeout { client: id, what, seconds, sent, came }.into());
             }
-            let received = self.step(now)?;
+            self.step_or_pause(now, Duration::from_micros(200))?;
             idle(now)?;
-            // Where media comes already, a queue that is not emptied would lose what this client waits for.
-            if received == 0 {
-                std::thread::sleep(Duration::from_micros(200));
-            }
         }
         Ok(())
     }
@@ -378,6 +374,15 @@ impl World {
             }
         }
         Ok(received)
+    }
+
+    /// As [`Self::step`], for loops that wait for something: a pause, unless packets came. Where media comes already, a queue that is not
+    /// emptied would lose what is waited for.
+    pub fn step_or_pause(&mut self, now: Instant, pause: Duration) -> Result<(), GeneratorError> {
+        if self.step(now)? == 0 {
+            std::thread::sleep(pause);
+        }
+        Ok(())
     }
 
     /// Sends every packet of a stream that is due at `at`.

@@ -159,9 +159,7 @@ impl Peer {
             if now > deadline {
                 return Err(self.failed("did not answer within 30 s; set PEER_LOG=1 to see its log"));
             }
-            if world.step(now)? == 0 {
-                std::thread::sleep(Duration::from_micros(200));
-            }
+            world.step_or_pause(now, Duration::from_micros(200))?;
         }
     }
 }

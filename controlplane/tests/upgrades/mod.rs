@@ -26,6 +26,7 @@ const LONGEST_FREEZE: Duration = Duration::from_millis(500);
 /// A bridge as an operator runs it, under a name in a folder of its own: what is behind the name is what an upgrade starts.
 struct Service {
     folder: PathBuf,
+    log: ProgramLog,
     child: Child,
     rest: SocketAddr,
     websocket: SocketAddr,
@@ -41,6 +42,7 @@ impl Service {
         symlink(env!("CARGO_BIN_EXE_ringbridge"), folder.join("ringbridge")).expect("a link");
         let (rest, websocket, media) = (prosody::loopback(), prosody::loopback(), prosody::free_port());
         let service = Self::configure(&folder, "mmsg", more);
+        let log = ProgramLog(folder.join("log"));
         let child = Command::new(folder.join("ringbridge"))
             .args(["bridge", "--config", service.to_str().expect("UTF-8")])
             .args(["--xmpp-host", "127.0.0.1", "--xmpp-port", &server.port.to_string(), "--xmpp-security", "disabled"])
@@ -51,16 +53,16 @@ impl Service {
             .env_clear()
             .env("RINGBRIDGE_BRIDGE_PASSWORD", prosody::PASSWORD)
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.join("log")).expect("a log"))
+            .stderr(std::fs::File::create(&log.0).expect("a log"))
             .spawn()
             .expect("starts");
         let pids = vec![child.id().into()];
-        let service = Self { folder, child, rest, websocket, pids };
+        let service = Self { folder, log, child, rest, websocket, pids };
         let end = Instant::now() + WAIT;
         while tokio::net::TcpStream::connect(rest).await.is_err()
             || !http::get(rest, "/about/health").await.starts_with("HTTP/1.1 200")
         {
-            assert!(Instant::now() < end, "not healthy: {}", service.log());
+            assert!(Instant::now() < end, "not healthy: {}", service.log.read());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         service
@@ -96,19 +98,6 @@ impl Service {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("ours");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a number of kB");
         1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-
-    /// Waits for a line of the log of a process that goes on: a thread of its own writes it, some time after the event.
-    async fn says(&self, part: &str) {
-        let end = Instant::now() + WAIT;
-        while !self.log().contains(part) {
-            assert!(Instant::now() < end, "{part} is not in {}", self.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 
     async fn page(&self, path: &str) -> Value {
@@ -322,7 +311,7 @@ async fn a_call_goes_on_through_upgrades_of_the_running_process() {
         call.talk();
         tokio::time::sleep(Duration::from_millis(500)).await;
         let (code, text) = service.upgrade(&[]).await;
-        assert_eq!(code, Some(0), "{text}\n{}", service.log());
+        assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
         assert!(text.contains("has taken over from") && text.contains("1 conferences, 2 endpoints"), "{text}");
         assert_ne!(service.pid(), before, "{text}");
         // The client's socket ends, and it opens the same address again.
@@ -336,18 +325,18 @@ async fn a_call_goes_on_through_upgrades_of_the_running_process() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let heard = call.hush();
         eprintln!("upgrade {turn} to {io}: {text}{heard:?}");
-        assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{heard:?}\n{}", service.log());
-        assert!(heard.iter().all(|(_, longest)| *longest < LONGEST_FREEZE), "{heard:?}\n{}", service.log());
+        assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{heard:?}\n{}", service.log.read());
+        assert!(heard.iter().all(|(_, longest)| *longest < LONGEST_FREEZE), "{heard:?}\n{}", service.log.read());
         // The former process is gone; the first one is our child.
         let gone = Instant::now() + WAIT;
         if turn == 0 {
             while service.child.try_wait().expect("a child").is_none_or(|status| !status.success()) {
-                assert!(Instant::now() < gone, "it has not ended: {}", service.log());
+                assert!(Instant::now() < gone, "it has not ended: {}", service.log.read());
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
         while std::fs::read_to_string(format!("/proc/{before}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
-            assert!(Instant::now() < gone, "process {before} has not ended: {}", service.log());
+            assert!(Instant::now() < gone, "process {before} has not ended: {}", service.log.read());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(service.metric("ringbridge_upgrades{outcome=\"handed_over\"}").await, turn as f64 + 1.0);
@@ -388,7 +377,7 @@ async fn programs_that_cannot_take_over_change_nothing() {
     ] {
         service.install(Some(script));
         let (code, text) = service.upgrade(&[]).await;
-        assert_eq!(code, Some(1), "{says}: {text}\n{}", service.log());
+        assert_eq!(code, Some(1), "{says}: {text}\n{}", service.log.read());
         assert!(text.contains("goes on as before") && text.contains(says), "{says}: {text}");
         assert_eq!(service.pids.len(), 1, "{says}: it is the same process");
         assert!(service.metric(&format!("ringbridge_upgrades{{outcome=\"{outcome}\"}}")).await >= 1.0);
@@ -404,7 +393,7 @@ async fn programs_that_cannot_take_over_change_nothing() {
     ] {
         service.install_file(program, mode);
         let (code, text) = service.upgrade(&[]).await;
-        assert_eq!(code, Some(1), "{name}: {text}\n{}", service.log());
+        assert_eq!(code, Some(1), "{name}: {text}\n{}", service.log.read());
         assert!(text.contains("goes on as before") && text.contains(says), "{name}: {text}");
         assert_eq!(service.held(Some(held)).await, held, "{name}: descriptors and children");
     }
@@ -422,11 +411,11 @@ async fn programs_that_cannot_take_over_change_nothing() {
     assert!(
         heard.iter().all(|(missing, longest)| *missing <= 3 && *longest < LONGEST_FREEZE),
         "{heard:?}\n{}",
-        service.log()
+        service.log.read()
     );
     // And then one that can.
     let (code, text) = service.upgrade(&[]).await;
-    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
     call.talk();
     tokio::time::sleep(Duration::from_millis(500)).await;
     call.hush();
@@ -448,12 +437,12 @@ async fn a_second_upgrade_is_refused_and_the_first_goes_on() {
     // And of somebody who had looked before the first one began.
     let _ = Command::new("kill").args(["-USR2", &service.pid().to_string()]).status();
     let (code, text) = first.await;
-    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
     service.pids.push(service.page("/colibri/upgrade").await["pid"].as_u64().expect("a number"));
     all_is_as_it_was(&mut jicofo, &call).await;
     let heard = call.hush();
-    assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{heard:?}\n{}", service.log());
-    assert!(service.log().contains("a second upgrade is refused"), "{}", service.log());
+    assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{heard:?}\n{}", service.log.read());
+    assert!(service.log.read().contains("a second upgrade is refused"), "{}", service.log.read());
     assert_eq!(service.metric("ringbridge_upgrades{outcome=\"handed_over\"}").await, 1.0);
     assert_eq!(service.page("/colibri/upgrade").await["attempts"], 0, "the new process was not asked for one");
 }
@@ -467,7 +456,7 @@ async fn a_bridge_that_drains_or_shuts_down_goes_on_with_that() {
         let answer = http::request(service.rest, "POST", &path, &[], "").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let (code, text) = service.upgrade(&[]).await;
-        assert_eq!(code, Some(0), "{turn}: {text}\n{}", service.log());
+        assert_eq!(code, Some(0), "{turn}: {text}\n{}", service.log.read());
         assert_eq!(service.page("/colibri/drain").await["drain"], drain);
         assert_eq!(service.page("/colibri/stats").await["drain"], drain);
     }
@@ -476,19 +465,19 @@ async fn a_bridge_that_drains_or_shuts_down_goes_on_with_that() {
     let answer = http::request(service.rest, "POST", "/colibri/shutdown", &json, body).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let (code, text) = service.upgrade(&[]).await;
-    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
     assert_eq!(service.page("/colibri/stats").await["graceful_shutdown"], true);
     let another =
         ConferenceModify { create: true, endpoints: vec![jicofo::create("carl")], ..ConferenceModify::new("n") };
     let refused = jicofo.modify(another).await.expect_err("no new conferences");
     assert!(format!("{refused:?}").contains("raceful"), "{refused:?}");
     let heard = call.hush();
-    assert!(heard.iter().all(|(missing, _)| *missing <= 9), "{heard:?}\n{}", service.log());
+    assert!(heard.iter().all(|(missing, _)| *missing <= 9), "{heard:?}\n{}", service.log.read());
     // When the last have left, the process that took over ends by itself.
     ask(&mut jicofo, 0, ConferenceModify { expire: true, ..ConferenceModify::new(MEETING) }).await;
     let pid = service.pid();
     service.gone(pid).await;
-    assert!(service.log().contains("bridge goes on with the conferences"), "{}", service.log());
+    assert!(service.log.read().contains("bridge goes on with the conferences"), "{}", service.log.read());
 }
 
 /// Not a test: a program that says that it has another state version.

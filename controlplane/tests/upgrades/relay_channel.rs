@@ -70,7 +70,7 @@ fn resident(pid: u64) -> String {
 async fn gone(pid: u64, service: &Service) {
     let end = Instant::now() + WAIT;
     while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
-        assert!(Instant::now() < end, "process {pid} has not ended: {}", service.log());
+        assert!(Instant::now() < end, "process {pid} has not ended: {}", service.log.read());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -118,15 +118,15 @@ async fn the_data_channel_between_two_bridges_goes_on() {
             if turn == 0 { "would stay as the end of 1 data channels" } else { "1 former processes stay for others" };
         assert!(text.contains(says), "{text}");
         let (code, text) = service.upgrade(&[]).await;
-        assert_eq!(code, Some(0), "{text}\n{}", service.log());
+        assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
         let begun = Instant::now();
         let mut near = open(service.websocket, &paths[0]).await;
         cross([&mut near, &mut far], &format!("after-{turn}")).await;
         eprintln!("upgrade {turn}: {text}messages cross both ways {} ms after it", begun.elapsed().as_millis());
-        assert!(begun.elapsed() < USABLE, "{:?}\n{}", begun.elapsed(), service.log());
+        assert!(begun.elapsed() < USABLE, "{:?}\n{}", begun.elapsed(), service.log.read());
         nobody_left(&jicofo);
     }
-    assert_eq!(service.log().matches("DTLS connected").count(), 1, "{}", service.log());
+    assert_eq!(service.log.read().matches("DTLS connected").count(), 1, "{}", service.log.read());
     assert_eq!(service.metric("ringbridge_upgrade_lost{kind=\"data_channel\"}").await, 0.0);
 
     // The first process has nothing but the channel, and does not end with a signal to all of the service's processes.
@@ -155,13 +155,13 @@ async fn the_data_channel_between_two_bridges_goes_on() {
         ask(&mut jicofo, index, about(Relay { expire: true, ..Relay::new(BRIDGES[1 - index]) })).await;
     }
     gone(keeper, &service).await;
-    assert!(service.child.wait().expect("our child").success(), "{}", service.log());
+    assert!(service.child.wait().expect("our child").success(), "{}", service.log.read());
 
     // Another relay, whose keeper is killed: that is a lost channel, and is counted.
     link(&mut jicofo, true).await;
     relay(async || service.page("/debug?full=true").await, BRIDGES[1], true).await;
     let (code, text) = service.upgrade(&[]).await;
-    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
     let mut near = open(service.websocket, &paths[0]).await;
     cross([&mut near, &mut far], "linked-again").await;
     let keeper = service.pids[service.pids.len() - 2];
@@ -169,7 +169,7 @@ async fn the_data_channel_between_two_bridges_goes_on() {
     let shown = relay(async || service.page("/debug?full=true").await, BRIDGES[1], false).await;
     assert_eq!(shown["channel"], false, "{shown}");
     assert_eq!(service.metric("ringbridge_upgrade_lost{kind=\"data_channel\"}").await, 1.0);
-    service.says("the former process that had data channels is gone").await;
+    service.log.says("the former process that had data channels is gone").await;
     // The bridge that goes takes its keepers with it.
     for index in 0..2 {
         ask(&mut jicofo, index, about(Relay { expire: true, ..Relay::new(BRIDGES[1 - index]) })).await;
@@ -177,7 +177,7 @@ async fn the_data_channel_between_two_bridges_goes_on() {
     link(&mut jicofo, true).await;
     relay(async || service.page("/debug?full=true").await, BRIDGES[1], true).await;
     let (code, text) = service.upgrade(&[]).await;
-    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
     let keeper = service.pids[service.pids.len() - 2];
     signal(service.pid(), "-KILL");
     gone(keeper, &service).await;

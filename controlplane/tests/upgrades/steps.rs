@@ -178,7 +178,7 @@ impl Service {
         let end = Instant::now() + WAIT;
         while is_there(&pid) {
             let _ = self.child.try_wait();
-            assert!(Instant::now() < end, "process {pid} is left: {}", self.log());
+            assert!(Instant::now() < end, "process {pid} is left: {}", self.log.read());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -196,7 +196,7 @@ async fn a_new_process_that_is_killed_before_the_commit_changes_nothing() {
         }
         service.go_between(&format!("new@{step}"));
         let (code, text) = service.upgrade(&[]).await;
-        assert_eq!(code, Some(1), "{step}: {text}\n{}", service.log());
+        assert_eq!(code, Some(1), "{step}: {text}\n{}", service.log.read());
         assert!(text.contains("goes on as before: the new process ended"), "{step}: {text}");
         assert_eq!(service.pids.len(), 1, "{step}: it is the same process");
         service.gone(service.new_pid()).await;
@@ -211,11 +211,11 @@ async fn a_new_process_that_is_killed_before_the_commit_changes_nothing() {
     let heard = call.hush();
     eprintln!("new processes that were killed: {heard:?}");
     let fine = |(missing, longest): &(u64, Duration)| *missing <= 3 && *longest < LONGEST_FREEZE;
-    assert!(heard.iter().all(fine), "{heard:?}\n{}", service.log());
+    assert!(heard.iter().all(fine), "{heard:?}\n{}", service.log.read());
     // And then one that is not.
     service.install(None);
     let (code, text) = service.upgrade(&[]).await;
-    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,8 +262,8 @@ async fn after_the_commit_the_call_is_the_new_process_s_whatever_becomes_of_the_
         let status = service.child.wait().expect("a child");
         // Of one that had said that it serves, the former process has nothing more to say.
         let unheard = step == "commit";
-        assert_eq!(status.code().is_some_and(|code| code != 0), unheard, "{step}: {status}\n{}", service.log());
-        assert_eq!(service.log().contains("not heard of"), unheard, "{step}: {}", service.log());
+        assert_eq!(status.code().is_some_and(|code| code != 0), unheard, "{step}: {status}\n{}", service.log.read());
+        assert_eq!(service.log.read().contains("not heard of"), unheard, "{step}: {}", service.log.read());
         call.cut();
 
         let begun = begin(&format!("killed-old-{step}"), "").await;
@@ -275,7 +275,7 @@ async fn after_the_commit_the_call_is_the_new_process_s_whatever_becomes_of_the_
         let new = service.new_pid();
         let end = Instant::now() + WAIT;
         while !http::get(service.rest, "/colibri/upgrade").await.contains(&format!("\"pid\":{new}")) {
-            assert!(Instant::now() < end, "{step}: it does not serve: {}", service.log());
+            assert!(Instant::now() < end, "{step}: it does not serve: {}", service.log.read());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         service.pids.push(new.parse().expect("an id"));
@@ -283,7 +283,7 @@ async fn after_the_commit_the_call_is_the_new_process_s_whatever_becomes_of_the_
         all_is_as_it_was(&mut jicofo, &call).await;
         let heard = call.hush();
         eprintln!("the former process was killed at the {step}: {heard:?}");
-        assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{step}: {heard:?}\n{}", service.log());
+        assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{step}: {heard:?}\n{}", service.log.read());
         assert_eq!(service.metric("ringbridge_upgrades{outcome=\"handed_over\"}").await, 1.0);
     }
 }
@@ -342,7 +342,7 @@ async fn who_joins_while_nothing_is_sent_is_let_in_by_the_new_process() {
     let asked = service.ask(&[]);
     let beside = |what| service.folder.join("new").with_extension(what);
     while !beside("frozen").exists() {
-        assert!(Instant::now() < end, "{}", service.log());
+        assert!(Instant::now() < end, "{}", service.log.read());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     // Nothing is sent: a request, a first check, the beginning of a handshake, somebody who looks.
@@ -359,7 +359,7 @@ async fn who_joins_while_nothing_is_sent_is_let_in_by_the_new_process() {
     std::fs::write(beside("go"), "").expect("written");
     assert_eq!(early, [], "the former process answers while it is frozen");
     let (code, text) = asked.await;
-    assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert_eq!(code, Some(0), "{text}\n{}", service.log.read());
     let new = service.new_pid();
     service.pids.push(new.parse().expect("an id"));
     let looked = looks.await.expect("no panic");
@@ -369,7 +369,7 @@ async fn who_joins_while_nothing_is_sent_is_let_in_by_the_new_process() {
     assert_eq!(answers(&mut jicofo, &id, &to).await, [], "and not again");
     for phone in [&mut carl, &mut dora] {
         while !phone.is_connected() {
-            assert!(Instant::now() < end, "what was sent into the freeze was lost: {}", service.log());
+            assert!(Instant::now() < end, "what was sent into the freeze was lost: {}", service.log.read());
             phone.turn();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -385,5 +385,5 @@ async fn who_joins_while_nothing_is_sent_is_let_in_by_the_new_process() {
     nobody_left(&jicofo);
     let heard = call.hush();
     eprintln!("joins while nothing was sent: {text}{heard:?}");
-    assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{heard:?}\n{}", service.log());
+    assert!(heard.iter().all(|(missing, _)| *missing <= 3), "{heard:?}\n{}", service.log.read());
 }

@@ -97,9 +97,7 @@ impl BridgeProcess {
             if now > deadline {
                 return Err(self.failed(format!("does not answer {}", asking.payload)));
             }
-            if world.step(now)? == 0 {
-                std::thread::sleep(Duration::from_micros(50));
-            }
+            world.step_or_pause(now, Duration::from_micros(50))?;
         }
     }
 

@@ -353,8 +353,7 @@ impl Subject for Whole {
                 return Err(failed(format!("client {client} got no answer within {} s", PATIENCE.as_secs())));
             }
             self.serve(world)?;
-            world.step(now)?;
-            std::thread::sleep(Duration::from_micros(50));
+            world.step_or_pause(now, Duration::from_micros(50))?;
         }
         Ok(())
     }
