@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { roomMistakes, smallerPictures } from '../demo.d/check.mjs';
 import { allDecode } from '../check-scenarios.d/call.mjs';
 import { pageAddress } from '../lib/browsers.mjs';
-import { difference, matrix, minimumFrames, pairsBetween, sentVideo } from '../lib/measure.mjs';
+import { difference, matrix, measureUntilAll, minimumFrames, pairsBetween, sentVideo } from '../lib/measure.mjs';
 import { scriptedPairs } from '../lib/scripted.mjs';
 import { freePort } from '../lib/ports.mjs';
 import { createServer } from 'node:net';
@@ -70,6 +70,24 @@ test('a slow pair decodes after all, one that stands still never does', async ()
   };
   assert.deepEqual((await allDecode([participant('a', 'b', 2), participant('b', 'a', 30)], 5000)).map(one => one.videoOk), [true, true]);
   await assert.rejects(allDecode([participant('a', 'b', 0), participant('b', 'a', 30)], 600), /not all pairs decode:[^]*0 fr NO, 0\.0e\+0 NO/);
+});
+
+test('what does not decode at first is measured again, and not without end', async () => {
+  // Ten frames in each window from the third reading of the statistics on, that is, from the second window.
+  const participant = (name, other, from) => {
+    let reads = 0;
+    return { name, stats: async () => {
+      reads += 1;
+      return { ...reading(1000 * reads, 0, 0, 0), remote: { [other]: reading(0, 10 * Math.max(0, reads - from), reads, reads).remote.a } };
+    } };
+  };
+  const all = from => [participant('a', 'b', from), participant('b', 'a', 0)];
+  const { pairs, measurements } = await measureUntilAll(all(3), 1, ['a', 'b'], 5000);
+  assert.deepEqual([pairs.map(one => one.videoOk), measurements], [[true, true], 2]);
+  assert.equal((await measureUntilAll(all(0), 1, ['a', 'b'], 5000)).measurements, 1);
+  assert.equal((await measureUntilAll(all(3), 1, ['a', 'b'], 0)).pairs.every(one => one.videoOk), false, 'once where there is no patience');
+  const never = await measureUntilAll(all(Infinity), 1, ['a', 'b'], 20);
+  assert.ok(never.measurements > 1 && never.pairs.some(one => !one.videoOk));
 });
 
 test('the matrix marks what failed', () => {

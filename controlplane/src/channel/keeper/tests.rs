@@ -277,6 +277,24 @@ fn a_channel_that_either_side_closes_may_be_opened_again() {
 }
 
 #[test]
+fn a_peer_that_takes_a_leap_of_time_for_silence_begins_anew() {
+    let mut world = World::new(true);
+    world.run(1, |_| false);
+    (world.told, world.peer_told) = (Vec::new(), Vec::new());
+    // One packet is acknowledged after a while only, and the leap is longer.
+    world.peer_says("before");
+    world.run(1, |_| true);
+    world.now += Duration::from_secs(20);
+    world.peer.handle_timeout(world.now);
+    // What is written to the former channel meanwhile is lost with it.
+    assert_eq!(world.say(false, "lost"), Written::Sent);
+    let again = [Told::Closed, Told::Opened];
+    assert!(world.run(5, |world| world.told.ends_with(&again) && world.peer_told == again), "{:?}", world.peer_told);
+    assert_eq!(world.say(false, "after all"), Written::Sent);
+    assert!(world.run(5, |world| world.peer_told.ends_with(&[Told::Text("after all".to_owned())])));
+}
+
+#[test]
 fn a_session_that_the_bridge_drops_is_forgotten_and_the_keeper_may_end() {
     let mut world = World::new(true);
     world.kept = None;
@@ -462,7 +480,8 @@ proptest! {
             prop_assert!(world.keeper.waiting() < WAITING);
             prop_assert_eq!(world.keeper.len(), 1);
         }
-        // And afterwards it works, as far as there is a channel.
+        // And afterwards it works: a peer that took a leap of time for silence has begun anew by then.
+        world.run(5, |_| false);
         prop_assert!(world.run(120, |world| world.kept.as_ref().is_some_and(KeptChannel::is_open)));
         let before = world.peer_told.len();
         prop_assert_eq!(world.say(false, "after all"), Written::Sent);
