@@ -36,6 +36,8 @@ pub struct DataplaneConfig {
     pub cores: Vec<usize>,
     /// Which I/O backend.
     pub io: IoChoice,
+    /// What [`Dataplane::choose_backend`] made of that on this host; without it, the start finds out.
+    pub chosen: Option<Probed>,
     /// Whether the kernel steers packets to the worker that their sender belongs to, where there are several workers and it can.
     pub steer: bool,
     /// Whether payload types and header extensions are translated per receiver.
@@ -68,6 +70,7 @@ impl Default for DataplaneConfig {
             workers: 1,
             cores: Vec::new(),
             io: IoChoice::Auto,
+            chosen: None,
             steer: true,
             rewrite: true,
             congestion_control: true,
@@ -338,6 +341,9 @@ impl Dataplane {
         }
         if !config.cores.is_empty() && config.cores.len() < config.workers {
             return Err(StartError::Cores { workers: config.workers, cores: config.cores.len() });
+        }
+        if let Some(probed) = &config.chosen {
+            return Ok(probed.clone());
         }
         // Whoever asks for an option of io_uring asks for io_uring.
         let io = match (config.io, config.limits.extras.of_uring()) {

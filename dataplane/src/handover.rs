@@ -34,7 +34,7 @@ use crate::carry::STATE_VERSION;
 use crate::datagram::HandedSocket;
 use crate::dataplane::{Dataplane, DataplaneConfig, StartError, TakenSockets, steer};
 use crate::engine::{EngineState, ImportError};
-use crate::io::{Backend, IoChoice, IoError, Steering};
+use crate::io::{IoError, Steering};
 use crate::link::WorkerLink;
 use crate::worker::{Answer, Exported, Order};
 
@@ -125,12 +125,7 @@ impl Dataplane {
     /// Decides which I/O backend [`Self::start_from`] takes, and whether datagrams wait for each other. What measures takes two tenths of
     /// a second, and so belongs before the moment at which the other process stops.
     pub fn choose_backend(config: &mut DataplaneConfig) -> Result<(), StartError> {
-        let probed = Self::probe(config)?;
-        config.io = match probed.backend {
-            Backend::Uring => IoChoice::Uring,
-            Backend::Mmsg => IoChoice::Mmsg,
-        };
-        config.limits.extras.coalesce = Some(probed.coalesce);
+        config.chosen = Some(Self::probe(config)?);
         Ok(())
     }
 
@@ -286,6 +281,7 @@ impl Prepared {
             workers = dataplane.workers(),
             addresses = ?dataplane.local_addresses(),
             backend = dataplane.backend().0,
+            reason = dataplane.backend().1,
             steering = dataplane.is_steered(),
             "dataplane goes on where another process stopped"
         );

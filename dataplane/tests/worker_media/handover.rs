@@ -303,6 +303,22 @@ fn suspended_workers_do_nothing() {
     }
 }
 
+/// What was measured before the hand-over is what the successor does, and what it says.
+#[test]
+fn a_successor_says_why_it_has_its_backend() {
+    let (dataplane, _links) = start(IoChoice::Mmsg, 1);
+    let mut config = config_of(dataplane.local_addresses(), 1, IoChoice::Auto);
+    Dataplane::choose_backend(&mut config).unwrap();
+    let chosen = config.chosen.clone().expect("chosen");
+    let mut suspended = dataplane.suspend().map_err(|(_, error)| error).unwrap();
+    let (state, sockets) = suspended.export().unwrap();
+    let prepared = Dataplane::start_from(config, state, sockets).unwrap();
+    drop(suspended);
+    let dataplane = prepared.go();
+    assert_eq!(dataplane.backend(), (chosen.backend.name(), chosen.reason.as_str()));
+    assert!(!chosen.reason.starts_with("asked for"), "{}", chosen.reason);
+}
+
 /// What does not fit is refused, with what to do about it, and the sockets are as they were.
 #[test]
 fn what_does_not_fit_is_refused_and_the_old_one_goes_on() {
