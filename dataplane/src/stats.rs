@@ -86,6 +86,8 @@ counters! {
     HeldSockets = "held", "sockets";
     /// Nanoseconds that the worker spent working (not waiting).
     BusyNanos = "busy_nanoseconds", "";
+    /// Nanoseconds of a processor that it got, also for receiving. Less than a quarter of the former: others have the processor.
+    ProcessorNanos = "processor_nanoseconds", "";
     /// System calls of the packet path: receiving, sending, waiting.
     Syscalls = "syscalls", "";
     /// How much the worker leaves out, 0 (nothing) to 18 (all video); a gauge.

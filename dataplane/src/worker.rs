@@ -9,7 +9,7 @@ use crate::congestion::shedding::LoadMeter;
 use crate::datagram::{HandedSocket, LocalSocket, PacketSink};
 use crate::engine::{Engine, EngineState};
 use crate::ids::EndpointId;
-use crate::io::{Flush, PacketIo, SocketDuplicate, SocketPool, Steering};
+use crate::io::{Flush, PacketIo, SocketDuplicate, SocketPool, Steering, processor_time};
 use crate::link::ControlLink;
 use crate::messages::Command;
 use crate::stats::{Counter, WorkerStats};
@@ -308,15 +308,18 @@ impl Worker {
 
     fn note_load(&mut self, now: Instant, work: Duration, full: bool) {
         let lost = self.stats().get(Counter::DropSocketOverflow);
-        let Some(shedding) = self.load.turn(now, work, full, lost) else { return };
-        let before = self.stats().get(Counter::SheddingLevel);
-        if before == 0 {
-            tracing::warn!(
-                worker = %self.engine.worker(),
-                "worker is at its limit and leaves out video; add workers or bridges"
-            );
+        let Some(window) = self.load.turn(now, work, full, lost, processor_time) else { return };
+        self.stats().add(Counter::ProcessorNanos, window.used.as_nanos() as u64);
+        let Some(shedding) = window.changed else { return };
+        let worker = self.engine.worker();
+        if self.stats().get(Counter::SheddingLevel) == 0 {
+            if window.kept_waiting {
+                tracing::warn!(%worker, "worker gets too little processor time from this host and leaves out video; free some, or add hosts");
+            } else {
+                tracing::warn!(%worker, "worker is at its limit and leaves out video; add workers or bridges");
+            }
         } else if shedding.level() == 0 {
-            tracing::info!(worker = %self.engine.worker(), "load shedding ended");
+            tracing::info!(%worker, "load shedding ended");
         }
         self.stats().set(Counter::SheddingLevel, u64::from(shedding.level()));
         self.engine.set_shedding(shedding);

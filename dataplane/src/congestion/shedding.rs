@@ -19,6 +19,11 @@ const PRESSED: f64 = 0.8;
 const ROOM: f64 = 0.8;
 /// The same while only encodings are lowered: what they cost is not known.
 const ROOM_FOR_ENCODINGS: f64 = 0.6;
+/// How much more of a processor the host is expected to grant from one window to the next, after it granted less than was needed.
+const GRANTED_AGAIN: f64 = 1.015;
+/// A worker that got less than this share of the time that its turns took was kept waiting in the middle of them. What the kernel
+/// does for its packets is not counted as its own everywhere, and is less than the rest.
+const KEPT_WAITING: f64 = 0.25;
 
 /// How much is left out. Zero is nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,44 +76,82 @@ impl Shedding {
     }
 }
 
+/// What came of a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Window {
+    /// How much is left out, where that changed.
+    pub changed: Option<Shedding>,
+    /// What the worker used of a processor.
+    pub used: Duration,
+    /// Others had the processor for most of the time that its turns took: it is the host that is at its limit.
+    pub kept_waiting: bool,
+}
+
 /// Watches a worker's turns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LoadMeter {
-    started: Option<Instant>,
+    /// When the window began, and what the worker had used of a processor until then.
+    started: Option<(Instant, Duration)>,
     busy: Duration,
     pressed: Duration,
     overflow: u64,
     /// The last window was pressed: a keyframe for a large audience fills one window, overload the next one, too.
     was_pressed: bool,
+    /// Share of a processor that the host is thought to grant: what it did when the worker could not get enough.
+    granted: f64,
     shedding: Shedding,
 }
 
 impl LoadMeter {
     /// Of a worker that left out so much before it was watched, and whose sockets had lost so many packets.
     pub fn starting_at(shedding: Shedding, overflow: u64) -> Self {
-        Self { shedding, overflow, ..Self::default() }
+        let (busy, pressed) = (Duration::ZERO, Duration::ZERO);
+        Self { started: None, busy, pressed, overflow, was_pressed: false, granted: 1.0, shedding }
     }
 
     /// Records a turn that ended at `now`: how long it worked, whether it found a full batch, and how many packets the
-    /// sockets have lost since the start. Returns the new level when it changes.
-    pub fn turn(&mut self, now: Instant, work: Duration, full: bool, overflow: u64) -> Option<Shedding> {
-        let started = *self.started.get_or_insert(now);
+    /// sockets have lost since the start. Now and then it asks what the worker has used of a processor, and says what came of the time
+    /// since it did so last.
+    pub fn turn(
+        &mut self,
+        now: Instant,
+        work: Duration,
+        full: bool,
+        overflow: u64,
+        used: impl FnOnce() -> Duration,
+    ) -> Option<Window> {
         self.busy += work;
         if full {
             self.pressed += work;
         }
+        let Some((started, used_before)) = self.started else {
+            self.started = Some((now, used()));
+            return None;
+        };
         let elapsed = now.saturating_duration_since(started);
         if elapsed < WINDOW {
             return None;
         }
+        let used_now = used();
+        let used = used_now.saturating_sub(used_before);
         let share = |part: Duration| part.as_secs_f64() / elapsed.as_secs_f64();
-        let (busy, pressed, lost) = (share(self.busy), share(self.pressed), overflow > self.overflow);
-        (self.started, self.busy, self.pressed, self.overflow) = (Some(now), Duration::ZERO, Duration::ZERO, overflow);
+        let (busy, pressed, got) = (share(self.busy), share(self.pressed), share(used).min(1.0));
+        let lost = overflow > self.overflow;
+        (self.busy, self.pressed, self.overflow) = (Duration::ZERO, Duration::ZERO, overflow);
+        self.started = Some((now, used_now));
         let before = self.shedding;
         let is_pressed = pressed >= PRESSED;
         let again = std::mem::replace(&mut self.was_pressed, is_pressed) && is_pressed;
-        self.shedding.level = self.next(busy, again, lost);
-        (self.shedding != before).then_some(self.shedding)
+        let kept_waiting = got < busy * KEPT_WAITING;
+        self.granted = match (kept_waiting, is_pressed) {
+            (false, _) => 1.0,
+            (true, true) => got,
+            (true, false) => (self.granted * GRANTED_AGAIN).min(1.0),
+        };
+        // The time for which it was kept waiting is no work that fewer packets would save.
+        self.shedding.level = self.next(if kept_waiting { got } else { busy }, again, lost);
+        let changed = (self.shedding != before).then_some(self.shedding);
+        Some(Window { changed, used, kept_waiting })
     }
 
     fn next(&self, busy: f64, pressed: bool, lost: bool) -> u8 {
@@ -123,7 +166,7 @@ impl LoadMeter {
         } else {
             (busy, ROOM_FOR_ENCODINGS)
         };
-        if expected < room { level.saturating_sub(1) } else { level }
+        if expected < room * self.granted { level.saturating_sub(1) } else { level }
     }
 }
 
@@ -131,47 +174,110 @@ impl LoadMeter {
 mod tests {
     use super::*;
 
-    /// A worker that could carry `load` of its capacity's work if nothing were shed; returns the level after each turn.
-    fn simulate(meter: &mut LoadMeter, now: &mut Instant, load: f64, time: Duration, overflow: &mut u64) -> Vec<u8> {
-        let (end, mut levels) = (*now + time, Vec::new());
-        while *now < end {
-            let share = load * f64::from(meter.shedding.groups_left()) / f64::from(GROUPS);
-            let turn = Duration::from_millis(2);
-            *now += turn;
-            // What exceeds the capacity overflows a socket after a while.
-            if share > 1.2 {
-                *overflow += 1;
-            }
-            meter.turn(*now, turn.mul_f64(share.min(0.95)), share >= 1.0, *overflow);
-            levels.push(meter.shedding.level());
+    /// A worker on a host that grants it a share of a processor.
+    struct World {
+        meter: LoadMeter,
+        now: Instant,
+        used: Duration,
+        overflow: u64,
+        granted: f64,
+        /// Share of the work that counts as the worker's own: not what the kernel does in interrupts.
+        own: f64,
+        /// What is said of the last window.
+        window: Option<Window>,
+    }
+
+    impl World {
+        fn granted(granted: f64) -> Self {
+            let (meter, now) = (LoadMeter::starting_at(Shedding::default(), 0), Instant::now());
+            Self { meter, now, used: Duration::ZERO, overflow: 0, granted, own: 1.0, window: None }
         }
-        levels
+
+        /// One turn of this length, of which so much was work by the clock and so much by the processor.
+        fn turn(&mut self, turn: Duration, (work, used): (f64, f64), full: bool) -> u8 {
+            self.now += turn;
+            self.used += turn.mul_f64(used);
+            let used = self.used;
+            self.window = self.meter.turn(self.now, turn.mul_f64(work), full, self.overflow, || used).or(self.window);
+            self.meter.shedding.level()
+        }
+
+        /// What is left of the load, as a share of a processor's work; and of what the worker is granted.
+        fn kept(&self, load: f64) -> f64 {
+            load * f64::from(self.meter.shedding.groups_left()) / f64::from(GROUPS) / self.granted
+        }
+
+        /// Time in which `load` of a processor's work would have to be done if nothing were shed; returns the level after each turn.
+        fn simulate(&mut self, load: f64, time: Duration) -> Vec<u8> {
+            let (end, mut levels) = (self.now + time, Vec::new());
+            while self.now < end {
+                let share = self.kept(load);
+                // What exceeds the capacity overflows a socket after a while.
+                if share > 1.2 {
+                    self.overflow += 1;
+                }
+                let work = share.min(0.95);
+                levels.push(self.turn(Duration::from_millis(2), (work, work * self.granted * self.own), share >= 1.0));
+            }
+            levels
+        }
+    }
+
+    fn changes(levels: &[u8]) -> usize {
+        levels.windows(2).filter(|pair| pair[0] != pair[1]).count()
     }
 
     #[test]
     fn overload_is_shed_quickly_and_steadily_and_given_back() {
-        for load in [1.3, 2.0, 5.0] {
-            let (mut meter, mut now, mut overflow) = (LoadMeter::default(), Instant::now(), 0);
-            let half = simulate(&mut meter, &mut now, 0.5, Duration::from_secs(2), &mut overflow);
+        for (load, own) in [(1.3, 1.0), (2.0, 1.0), (5.0, 1.0), (1.3, 0.4), (5.0, 0.4)] {
+            let mut world = World { own, ..World::granted(1.0) };
+            let half = world.simulate(0.5, Duration::from_secs(2));
             assert!(half.iter().all(|level| *level == 0));
-            simulate(&mut meter, &mut now, load, Duration::from_millis(800), &mut overflow);
-            let overflown = overflow;
-            let levels = simulate(&mut meter, &mut now, load, Duration::from_secs(10), &mut overflow);
-            assert_eq!(overflow, overflown, "at {load}: nothing is lost at random after 0.8 s");
-            let changes = levels.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            world.simulate(load, Duration::from_millis(800));
+            let overflown = world.overflow;
+            let levels = world.simulate(load, Duration::from_secs(10));
+            assert_eq!(world.overflow, overflown, "at {load}: nothing is lost at random after 0.8 s");
+            let changes = changes(&levels);
             assert!(changes <= 2, "at {load}: {changes} changes in 10 s");
-            let kept = f64::from(meter.shedding.groups_left()) / 16.0 * load;
+            let kept = world.kept(load);
             assert!((0.6..1.0).contains(&kept), "at {load}: carries {kept} of its capacity");
-            let levels = simulate(&mut meter, &mut now, 0.4, Duration::from_secs(2), &mut overflow);
+            assert!(world.window.is_some_and(|window| !window.kept_waiting));
+            let levels = world.simulate(0.4, Duration::from_secs(2));
             assert_eq!(levels.last(), Some(&0), "at {load}: recovers within two seconds");
         }
     }
 
+    /// Others have the processor: turns take long, whatever is to be done in them.
+    #[test]
+    fn who_is_kept_waiting_leaves_out_what_helps_and_no_more() {
+        let mut world = World::granted(0.04);
+        // For a while it does not even get to empty its sockets, and all video is left out.
+        let turn = Duration::from_millis(25);
+        let worst = (0..80).map(|_| world.turn(turn, (0.97, 0.04), true)).max();
+        assert_eq!(worst, Some(Shedding::MAX.level()));
+        assert!(world.window.is_some_and(|window| window.kept_waiting));
+        // Then it does, in turns that take as long.
+        let levels: Vec<u8> = (0..240).map(|_| world.turn(turn, (0.97, 0.03), false)).collect();
+        let until = levels.iter().position(|level| *level == 0).map(|turns| turn * turns as u32);
+        assert!(until.is_some_and(|time| time < Duration::from_secs(5)), "{until:?}");
+        // A twentieth of a processor is granted where a thirteenth is needed.
+        let mut world = World::granted(0.05);
+        world.simulate(0.075, Duration::from_secs(5));
+        let levels = world.simulate(0.075, Duration::from_secs(10));
+        let changes = changes(&levels);
+        assert!(changes <= 16, "{changes} changes in 10 s: {until:?}");
+        assert!(levels.iter().all(|level| (6..=10).contains(level)), "{levels:?}");
+        // The others end.
+        world.granted = 1.0;
+        assert_eq!(world.simulate(0.075, Duration::from_secs(1)).last(), Some(&0));
+    }
+
     #[test]
     fn one_burst_is_no_overload() {
-        let (mut meter, start) = (LoadMeter::default(), Instant::now());
+        let (mut meter, start) = (LoadMeter::starting_at(Shedding::default(), 0), Instant::now());
         let mut turn = |millis, work, full| {
-            meter.turn(start + Duration::from_millis(millis), Duration::from_millis(work), full, 0)
+            let (at, used) = (Duration::from_millis(millis), || Duration::from_millis(millis));
+            meter.turn(start + at, Duration::from_millis(work), full, 0, used).and_then(|window| window.changed)
         };
         assert_eq!(turn(0, 0, false), None);
         assert_eq!(turn(60, 60, true), None, "a keyframe for 500 receivers");
@@ -184,7 +290,11 @@ mod tests {
     fn what_was_lost_before_is_no_reason_to_leave_out_more() {
         let mut meter = LoadMeter::starting_at(Shedding::at(1), 1_000);
         let start = Instant::now();
-        let mut turn = |millis, lost| meter.turn(start + Duration::from_millis(millis), Duration::ZERO, false, lost);
+        let mut turn = |millis, lost| {
+            let window =
+                meter.turn(start + Duration::from_millis(millis), Duration::ZERO, false, lost, || Duration::ZERO);
+            window.and_then(|window| window.changed)
+        };
         assert_eq!(turn(0, 1_000), None);
         assert_eq!(turn(200, 1_000), Some(Shedding::at(0)), "there is room");
         assert_eq!(turn(400, 1_001), Some(Shedding::at(2)), "one more is lost");

@@ -1,6 +1,7 @@
-//! What the kernel's monotonic clock shows: the same for all processes of a host, and what [`Instant`] is made of.
+//! What the kernel's monotonic clock shows: the same for all processes of a host, and what [`Instant`] is made of; and what this thread
+//! has used of a processor.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::carry::ClockReading;
 
@@ -9,7 +10,7 @@ const ATTEMPTS: usize = 16;
 
 /// Reads it.
 pub fn read_clock() -> ClockReading {
-    let mut best: Option<(std::time::Duration, ClockReading)> = None;
+    let mut best: Option<(Duration, ClockReading)> = None;
     for _ in 0..ATTEMPTS {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let at = Instant::now();
@@ -22,4 +23,12 @@ pub fn read_clock() -> ClockReading {
         }
     }
     best.map_or(ClockReading { at: Instant::now(), nanos: 0 }, |(_, reading)| reading)
+}
+
+/// What this thread has used so far.
+pub fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is valid for writes during the call. It fails only for clocks that do not exist.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }

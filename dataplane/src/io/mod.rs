@@ -62,7 +62,7 @@ mod wait;
 pub use crate::datagram::{HandedSocket, LocalSocket, MAX_DATAGRAM, PacketSink, Path};
 
 pub use affinity::{allowed_cores, pin_to_core, sleep_precisely, wake_promptly};
-pub use clock::read_clock;
+pub use clock::{processor_time, read_clock};
 pub use detached::spawn_detached;
 pub use error::{IoError, UringFault};
 pub use eventfd::EventFd;

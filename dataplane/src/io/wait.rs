@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Flush, IoError, PacketIo, PacketSink, Path, SocketOptions, bind_sockets, sleep_precisely};
+use super::{Flush, IoError, PacketIo, PacketSink, Path, SocketOptions, bind_sockets, processor_time, sleep_precisely};
 
 /// The wait that is tried: what a datagram may be delayed by at most.
 const BUDGET: Duration = Duration::from_micros(150);
@@ -124,14 +124,6 @@ fn window(io: &mut impl PacketIo, path: Path, wait: Duration) -> io::Result<f64>
     }
     let used = before.map_or(Duration::ZERO, |before| processor_time().saturating_sub(before));
     Ok(if received < LEAST { f64::NAN } else { used.as_nanos() as f64 / received as f64 })
-}
-
-/// What this thread has used.
-fn processor_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure is valid for writes during the call. It fails only for clocks that do not exist.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 #[cfg(test)]
