@@ -86,7 +86,7 @@ pub fn resident(pid: u32) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::time::{ClockId, clock_gettime};
+    use ringbridge_dataplane::io::processor_time;
 
     #[test]
     fn a_named_thread_is_found_and_counted() {
@@ -95,7 +95,7 @@ mod tests {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = worker.spawn(move || {
             // Its own time, which others cannot take from it on a busy host.
-            while Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap()) < Duration::from_millis(10) {
+            while processor_time() < Duration::from_millis(10) {
                 std::hint::spin_loop();
             }
             ready.send(()).unwrap();

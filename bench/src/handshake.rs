@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use ringbridge_controlplane::transport::{Certificate, DtlsError, DtlsOutput, DtlsRole, DtlsSession, Fingerprint};
+use ringbridge_dataplane::io::processor_time;
 use serde::Serialize;
 
 use crate::arena::Spread;
@@ -35,9 +35,9 @@ pub fn measure() -> Result<HandshakeCost, DtlsError> {
     for _ in 0..HANDSHAKES {
         let (mut sum, mut most) = (Duration::ZERO, Duration::ZERO);
         shake(&own, &peer, |step| {
-            let start = used();
+            let start = processor_time();
             step();
-            let took = used().saturating_sub(start);
+            let took = processor_time().saturating_sub(start);
             (sum, most) = (sum + took, most.max(took));
         })?;
         sums.push(sum.as_nanos() as f64 / 1e3);
@@ -58,11 +58,6 @@ pub fn measure() -> Result<HandshakeCost, DtlsError> {
         kept_bytes: live,
         allocations,
     })
-}
-
-/// Processor time of this thread so far.
-fn used() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 /// One handshake. Every step of the server is run by `server`, those of the client beside it.

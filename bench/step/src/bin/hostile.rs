@@ -13,7 +13,7 @@ use ringbridge_dataplane::demux::{AddressTable, Owner, Protocol};
 use ringbridge_dataplane::ice::IceCredentials;
 use ringbridge_dataplane::ice::stun::{Class, Message, Writer, integrity_key};
 use ringbridge_dataplane::ids::{ConferenceId, EndpointId, PayloadType, Ssrc};
-use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path};
+use ringbridge_dataplane::io::{MAX_DATAGRAM, PacketSink, Path, processor_time};
 use ringbridge_dataplane::media::{
     CodecParameters, Encoding, Limit, Media, MediaKind, ReceiverConstraints, SourceDescription, VideoConstraint,
     VideoType,
@@ -23,12 +23,6 @@ use ringbridge_dataplane::srtp::Sealer;
 use ringbridge_dataplane::srtp::SrtpProfile;
 use ringbridge_dataplane::stats::{Counter, WorkerStats};
 use ringbridge_step::keys;
-
-/// Processor time of this thread, by the kernel's statistics; their resolution is a tick of its scheduler.
-fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
-}
 
 const CONFERENCE: ConferenceId = ConferenceId(1);
 
