@@ -10,6 +10,9 @@ use tokio::sync::oneshot;
 use super::bounds::{Bounds, origin};
 use super::counters::{DoorCounters, Refused};
 
+/// So many connections are let in between two turns of those inside, while a door is crowded.
+pub(super) const CROWD: usize = 8;
+
 /// One connection that is no WebSocket.
 #[derive(Debug)]
 struct Guest {
@@ -40,10 +43,12 @@ impl Inside {
         Some(removed)
     }
 
-    /// Closes the oldest connection of this address, one that waits before one that is being answered.
+    /// Closes the oldest connection of this address, one that waits before one that is being answered. What those brought who came
+    /// last, nobody has read yet: they do not count as waiting.
     fn evict(&mut self, address: IpAddr) -> bool {
         let Some(from) = self.guests.get(&address) else { return false };
-        let idle = from.iter().find(|(_, guest)| !guest.serving.load(Ordering::Relaxed));
+        let settled = from.len() - CROWD.min(from.len() / 4);
+        let idle = from.iter().take(settled).find(|(_, guest)| !guest.serving.load(Ordering::Relaxed));
         let Some(number) = idle.or(from.iter().next()).map(|(number, _)| *number) else { return false };
         // Its pass is still out and counts until the connection is really gone.
         self.remove(address, number).is_some_and(|guest| guest.evict.send(()).is_ok())
@@ -208,6 +213,19 @@ mod tests {
         let evicted: Vec<bool> = own.iter_mut().map(gone).collect();
         assert_eq!(evicted, [true, true, true, false, false]);
         assert!(!gone(&mut other));
+    }
+
+    #[test]
+    fn whoever_just_came_does_not_give_way_to_the_next() {
+        let door = door(100, 32, 100);
+        let mut held: Vec<_> = (0..32).map(|_| door.admit(address(1)).expect("room")).collect();
+        // All of them have requests that do not end.
+        let _serving: Vec<_> = held.iter().map(|one| one.pass.serving()).collect();
+        let mut fresh: Vec<_> = (0..=CROWD).map(|_| door.admit(address(1)).expect("always")).collect();
+        assert!(fresh.iter_mut().all(|one| !gone(one)), "they had no turn yet");
+        assert!(held[..=CROWD].iter_mut().all(gone) && held[CROWD + 1..].iter_mut().all(|one| !gone(one)));
+        let _next = door.admit(address(1)).expect("always");
+        assert!(gone(&mut fresh[0]), "it had one, and asked nothing");
     }
 
     #[test]

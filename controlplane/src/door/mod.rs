@@ -22,6 +22,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ringbridge_dataplane::io::defer_accept;
+use rustix::net::listen;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -34,7 +36,7 @@ pub use bounds::{Bounds, Name};
 pub use counters::DoorCounters;
 use counters::Refused;
 pub use guests::Pass;
-use guests::{Admission, Guests};
+use guests::{Admission, CROWD, Guests};
 use stream::Patient;
 
 /// Largest request head, bytes, and the number of its fields.
@@ -44,11 +46,12 @@ const MAX_FIELDS: usize = 64;
 pub const MAX_BODY: usize = 16 * 1024;
 /// Requests over one connection; beyond it each waits for its turn.
 const REQUESTS: Rate = Rate { burst: 50, per_second: 20.0 };
+/// Connections that the kernel keeps until they are accepted, at most `net.core.somaxconn`. Beyond it a client tries again a second later.
+const QUEUE: i32 = 1024;
 /// Wait after a connection that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// Wait after so many connections while a door is crowded, so that those inside are served first.
+/// Wait after [`CROWD`] connections while a door is crowded, so that those inside are served first.
 const CROWDED: Duration = Duration::from_millis(1);
-const CROWD: u32 = 8;
 /// How long open requests may go on when the door closes.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// Where a descriptor is held in reserve.
@@ -73,6 +76,13 @@ impl Door {
 
     /// A door with other bounds.
     pub fn with_bounds(name: Name, listener: TcpListener, bounds: Bounds) -> Self {
+        // Whoever has asked nothing yet takes nobody's place, and is not pushed out before it can ask.
+        if let Err(error) = defer_accept(&listener) {
+            tracing::warn!(%error, door = ?name, "connections that say nothing cannot be left with the kernel: a flood of others may close them early");
+        }
+        if let Err(error) = listen(&listener, QUEUE) {
+            tracing::warn!(%error, door = ?name, "the queue of connections stays short: in a flood a client may wait for a second");
+        }
         Self { name, listener, bounds, counters: Arc::new(DoorCounters::new(name)), held: None }
     }
 
@@ -176,7 +186,10 @@ async fn attend(
         let wait = bucket.charge(Instant::now(), 1);
         requests.set(bucket);
         async move {
-            sleep(wait).await;
+            // Even a sleep of no length waits for the timer's next tick, and until then it counts as one that waits.
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
             let _serving = pass.serving();
             Ok::<_, Infallible>(answer(router, request.map(Body::new), bounds.answer, &counters).await)
         }
