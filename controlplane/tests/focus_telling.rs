@@ -6,7 +6,7 @@ mod focus_world;
 use std::time::Duration;
 
 use focus_world::*;
-use ringbridge_controlplane::colibri::elements::ConferenceModify;
+use ringbridge_controlplane::colibri::elements::{ConferenceModify, Parameter};
 use ringbridge_controlplane::jingle::Jingle;
 
 fn world() -> World {
@@ -72,6 +72,64 @@ fn who_is_in_the_call_is_told_before_a_newcomers_media_comes() {
     world.wait(Duration::from_millis(900));
     assert_eq!(held(&mut world, "alice"), ["bob-a0"]);
     world.wait(Duration::from_millis(250));
+    assert_eq!(held(&mut world, "alice"), [""; 0]);
+}
+
+/// Accepts the offer as Firefox does.
+fn accept_as_firefox(world: &mut World, nick: &str) {
+    let mut accept = world.accept_of(ROOM, nick);
+    let video = accept.contents.iter_mut().filter_map(|content| content.description.as_mut());
+    let formats =
+        video.filter(|media| media.media.as_deref() == Some("video")).flat_map(|media| &mut media.payload_types);
+    for format in formats.filter(|format| format.name.as_deref() == Some("VP8")) {
+        format.parameters.push(Parameter { name: Some("max-fs".to_owned()), value: Some("12288".to_owned()) });
+    }
+    assert_eq!(world.jingle(ROOM, nick, accept), None);
+}
+
+/// With the one place for video of its own camera Firefox takes whatever comes for that; with more it does not guess.
+#[test]
+fn the_first_picture_waits_for_firefox_as_sound_does() {
+    let mut world = world();
+    world.join(ROOM, "alice", |alice| alice.accepts = false);
+    world.join(ROOM, "bob", |bob| bob.accepts = false);
+    accept_as_firefox(&mut world, "alice");
+    world.client(ROOM, "alice").acknowledges = false;
+    let accept = world.accept_of(ROOM, "bob");
+    assert_eq!(world.jingle(ROOM, "bob", accept), None);
+    world.wait(Duration::from_millis(500));
+    world.acknowledge(ROOM, "alice");
+    world.wait(Duration::from_millis(900));
+    assert_eq!(held(&mut world, "alice"), OF_BOB);
+    world.wait(Duration::from_millis(250));
+    assert_eq!(held(&mut world, "alice"), [""; 0]);
+    world.join(ROOM, "carol", |_| {});
+    world.wait(Duration::from_millis(500));
+    world.acknowledge(ROOM, "alice");
+    world.wait(Duration::from_millis(1));
+    assert_eq!(held(&mut world, "alice"), ["carol-a0"]);
+}
+
+/// It has no place for video before it did what the first signalling says.
+#[test]
+fn a_second_picture_waits_for_firefox_while_the_first_one_does() {
+    let mut world = world();
+    world.join(ROOM, "alice", |alice| alice.accepts = false);
+    world.join(ROOM, "bob", |bob| bob.accepts = false);
+    accept_as_firefox(&mut world, "alice");
+    world.client(ROOM, "alice").acknowledges = false;
+    let accept = world.accept_of(ROOM, "bob");
+    assert_eq!(world.jingle(ROOM, "bob", accept), None);
+    world.wait(Duration::from_millis(200));
+    world.join(ROOM, "carol", |_| {});
+    world.wait(Duration::from_millis(300));
+    let all = ["bob-a0", "bob-v0", "carol-a0", "carol-v0"];
+    assert_eq!(held(&mut world, "alice"), all);
+    // Both at once, after 500 and 300 ms.
+    world.acknowledge(ROOM, "alice");
+    world.wait(Duration::from_millis(600));
+    assert_eq!(held(&mut world, "alice"), all);
+    world.wait(Duration::from_millis(600));
     assert_eq!(held(&mut world, "alice"), [""; 0]);
 }
 

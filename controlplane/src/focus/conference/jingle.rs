@@ -70,7 +70,7 @@ impl Conference {
             self.expire_endpoint(cx, nick);
             return Err(bad_request(text));
         }
-        member.accepted();
+        member.accepted(offer::is_of_firefox(&jingle.contents));
         // Our extension, for our own bridge: under which numbers this endpoint really talks.
         let translates = self.nodes.on_own_bridge(&cx.bridges, nick);
         let (answered, left_out) = offer::answered_media(&jingle.contents, member.offered());

@@ -70,6 +70,9 @@ struct Session {
     /// Names of others' sources that are not signalled to it yet, and until when they are held back from it.
     #[serde(with = "crate::carried")]
     unsignalled: BTreeMap<String, Instant>,
+    /// Its answer is one of Firefox. Not carried to another process: it counts before a client has seen its first picture.
+    #[serde(skip)]
+    firefox: bool,
     /// Number of the latest ICE restart that was signalled to it; 0 when there was none in this session.
     ice_generation: u32,
     /// Which of its media the bridge was last asked to drop.
@@ -161,6 +164,7 @@ impl Member {
                 known: BTreeMap::new(),
                 behind: false,
                 unsignalled: BTreeMap::new(),
+                firefox: false,
                 ice_generation: 0,
                 force_mute: ForceMute::default(),
             },
@@ -351,8 +355,9 @@ impl Member {
         self.session.known = known;
     }
 
-    /// It accepted its offer.
-    pub fn accepted(&mut self) {
+    /// It accepted its offer, perhaps as Firefox does.
+    pub fn accepted(&mut self, firefox: bool) {
+        self.session.firefox = firefox;
         self.session.stage = Stage::Active;
         self.session.behind = true;
     }
@@ -433,6 +438,18 @@ impl Member {
     /// The owners of sources that were signalled to it.
     pub fn knows_owners(&self) -> impl Iterator<Item = &String> {
         self.session.known.keys()
+    }
+
+    /// Whether it accepted its offer as Firefox does.
+    pub fn is_firefox(&self) -> bool {
+        self.session.firefox
+    }
+
+    /// Whether it, which is called `nick`, knows video of others that is not held back from it.
+    pub fn has_video_of_others(&self, nick: &str) -> bool {
+        let others = self.session.known.iter().filter(|(owner, _)| *owner != nick);
+        let mut video = others.flat_map(|(_, set)| &set.sources).filter(|source| source.video);
+        video.any(|source| source.name.as_ref().is_none_or(|name| !self.session.unsignalled.contains_key(name)))
     }
 
     /// It is signalled that an owner's sources are these now, or that there are none; returns what was signalled before.

@@ -251,6 +251,14 @@ pub fn answered_media(contents: &[Content], offered: &[Media]) -> (Option<Vec<Me
     (news, left_out as u64)
 }
 
+/// Whether an answer is one of Firefox, which alone limits the size of VP8's and VP9's frames (`max-fs`, RFC 7741 6.1).
+pub fn is_of_firefox(contents: &[Content]) -> bool {
+    let descriptions = contents.iter().filter_map(|content| content.description.as_ref());
+    let mut parameters =
+        descriptions.flat_map(|description| &description.payload_types).flat_map(|format| &format.parameters);
+    parameters.any(|parameter| parameter.name.as_deref() == Some("max-fs"))
+}
+
 /// The offered formats that an answer takes, in its order and under its numbers; each once.
 fn answered_formats(answer: &[PayloadType], offer: &[PayloadType]) -> Vec<PayloadType> {
     let name = |format: &PayloadType| format.name.as_deref().unwrap_or_default().to_ascii_lowercase();

@@ -22,8 +22,9 @@ use crate::jingle::{Jingle, OwnedSource, SourceSet, json_sources, xml_sources};
 /// Larger conferences are not held back: their clients have SSRCs that are rewritten, which the bridge signals.
 const MEMBERS: usize = 100;
 
-/// After the acknowledgement a client gets this, and twice the time that the acknowledgement took, before it gets sound. Picture
-/// is let go at once: it begins with a keyframe, which has to be asked for, and takes a moment of its own.
+/// After the acknowledgement a client gets this, and twice the time that the acknowledgement took, before it gets sound, and a Firefox before
+/// it gets the first picture of anybody: with a single place for video it takes whatever comes for that. All other pictures are let go at
+/// once: each begins with a keyframe, which has to be asked for, and takes a moment of its own.
 const LEAST: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_millis(1_500);
 /// Ends of waits that are this close go to the bridge in one request.
@@ -71,8 +72,9 @@ impl Conference {
     ) {
         let Some(member) = self.members.get_mut(nick).filter(|member| member.sid() == sid) else { return };
         let moment = (LEAST + 2 * cx.now.saturating_duration_since(at)).min(MOST);
+        let pictures_wait = member.is_firefox() && !member.has_video_of_others(nick);
         for (name, video) in names {
-            member.source_signalled(&name, if video { cx.now } else { cx.now + moment });
+            member.source_signalled(&name, if video && !pictures_wait { cx.now } else { cx.now + moment });
         }
         self.update_hold_due();
     }
