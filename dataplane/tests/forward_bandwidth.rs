@@ -13,6 +13,7 @@ use ringbridge_dataplane::media::*;
 use ringbridge_dataplane::messages::Event;
 use ringbridge_dataplane::rtcp::TwccRecorder;
 use ringbridge_dataplane::stats::Counter;
+use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
 use webrtc_util::marshal::MarshalSize;
 
 /// Bytes of a frame of each encoding at 30 frames per second: 150, 480 and 1,920 kbit/s.
@@ -98,8 +99,40 @@ struct World {
     intact: Option<u16>,
     last_picture: Instant,
     next_frame: Instant,
-    /// False: the receiver never says anything.
+    /// False: the receiver never says when packets arrived.
     tells: bool,
+    /// A receiver that estimates by what arrives, like Firefox.
+    remb: Option<Remb>,
+}
+
+/// As libwebrtc's: up by 8 % a second, to one and a half times of what arrives at most; down where packets wait.
+struct Remb {
+    estimate: f64,
+    bits: u64,
+    queue: Duration,
+    next: Instant,
+}
+
+impl Remb {
+    fn packet(&mut self, bits: u64, waits: Duration) {
+        self.bits += bits;
+        self.queue = self.queue.max(waits);
+    }
+
+    /// Once a second, what is to be said.
+    fn poll(&mut self, now: Instant) -> Option<ReceiverEstimatedMaximumBitrate> {
+        if now < self.next {
+            return None;
+        }
+        self.next += Duration::from_secs(1);
+        let arrived = std::mem::take(&mut self.bits) as f64;
+        let waited = std::mem::take(&mut self.queue);
+        self.estimate = match waited > Duration::from_millis(100) {
+            true => self.estimate.min(arrived * 0.85),
+            false => (self.estimate * 1.08).min(1.5 * arrived + 10_000.0).max(self.estimate),
+        };
+        Some(ReceiverEstimatedMaximumBitrate { sender_ssrc: 99, bitrate: self.estimate as f32, ssrcs: vec![11] })
+    }
 }
 
 const DELAY: Duration = Duration::from_millis(20);
@@ -127,7 +160,17 @@ impl World {
             last_picture: start,
             next_frame: start,
             tells: true,
+            remb: None,
         }
+    }
+
+    /// One whose receiver estimates, at first 200 kbit/s.
+    fn with_remb(media: Media, rate: f64) -> Self {
+        let mut world = Self::new(ForwarderConfig::default(), media, rate);
+        let next = world.call.now + Duration::from_secs(1);
+        world.remb = Some(Remb { estimate: 200_000.0, bits: 0, queue: Duration::ZERO, next });
+        world.tells = false;
+        world
     }
 
     fn millisecond(&mut self, second: &mut Second) {
@@ -153,14 +196,17 @@ impl World {
                 continue;
             }
             let bytes = packet.marshal_size() + 16;
+            if let Some(remb) = &mut self.remb {
+                remb.packet(bytes as u64 * 8, waits);
+            }
             self.busy_until = self.busy_until.max(now) + Duration::from_secs_f64(bytes as f64 * 8.0 / self.rate);
             self.on_the_way.push_back((self.busy_until + DELAY, packet));
         }
         while self.on_the_way.front().is_some_and(|(at, _)| *at <= now) {
             let (at, packet) = self.on_the_way.pop_front().unwrap();
             second.bits += (packet.marshal_size() as u64 + 16) * 8;
-            let id = self.call.clients[self.receiver].extension(MediaKind::Video, TCC);
-            if let Some(value) = packet.header.get_extension(id) {
+            let numbered = self.tells.then(|| self.call.clients[self.receiver].extension(MediaKind::Video, TCC));
+            if let Some(value) = numbered.and_then(|id| packet.header.get_extension(id)) {
                 self.recorder.record(at, u16::from_be_bytes([value[0], value[1]]), packet.header.marker);
             }
             if packet.header.ssrc == 11 {
@@ -186,6 +232,9 @@ impl World {
             if self.tells {
                 self.call.send_rtcp(self.receiver, &Raw(packet));
             }
+        }
+        if let Some(estimate) = self.remb.as_mut().and_then(|remb| remb.poll(now)) {
+            self.call.send_rtcp(self.receiver, &estimate);
         }
         second.height = self.height;
         second.free += u64::from(self.busy_until <= now);
@@ -308,6 +357,49 @@ fn without_rtx_there_are_no_probes() {
     let seconds = world.run(8);
     assert_eq!(seconds[7].height, 180, "{seconds:?}");
     assert_eq!(world.call.count(Counter::ProbePackets), 0);
+}
+
+/// What a Firefox negotiates; behind a Jicofo the bridge does not hear of it.
+fn firefox() -> Media {
+    let mut media = JICOFO.media();
+    media.header_extensions.retain(|extension| extension.uri != TCC);
+    for codec in &mut media.codecs {
+        for feedback in codec.feedback.iter_mut().filter(|(kind, _)| kind == "transport-cc") {
+            *feedback = ("goog-remb".to_owned(), String::new());
+        }
+    }
+    media
+}
+
+/// The lowest encoding alone would keep its estimate at 235 kbit/s for ever, half of what the next one needs.
+#[test]
+fn a_receiver_that_estimates_by_what_arrives_gets_to_the_top() {
+    for media in [firefox(), JICOFO.media()] {
+        let mut world = World::with_remb(media, 5e6);
+        let seconds = world.run(40);
+        let first = |height| seconds.iter().position(|s| s.height == height);
+        assert!(first(360).is_some_and(|at| at < 18), "{seconds:?}");
+        assert_eq!(seconds[39].height, 720, "{seconds:?}");
+        assert!(world.call.count(Counter::ProbePackets) > 0);
+        // Nothing more is wanted, and nothing is sent beyond it.
+        let before = world.call.count(Counter::ProbePackets);
+        world.remb.as_mut().unwrap().estimate = 4e6;
+        world.run(3);
+        let settled = world.call.count(Counter::ProbePackets);
+        assert!(settled - before < 300, "{before} {settled}");
+        world.run(5);
+        assert_eq!(world.call.count(Counter::ProbePackets), settled);
+    }
+}
+
+/// There is no room: that is found out now and then, and costs little.
+#[test]
+fn a_narrow_link_to_a_receiver_that_estimates_is_not_kept_full() {
+    let mut world = World::with_remb(firefox(), 300_000.0);
+    let seconds = world.run(120);
+    assert!(seconds[5..].iter().all(|s| s.height == 180 && s.queue < 250_000), "{seconds:?}");
+    let long = seconds[5..].iter().filter(|s| s.queue > 100_000).count();
+    assert!((2..16).contains(&long), "{long} of 115 seconds with a queue: {seconds:?}");
 }
 
 #[test]

@@ -106,13 +106,16 @@ impl Conference {
     ) -> Option<Instant> {
         let now = env.worker_time();
         let participant = self.participants.get_mut(id)?;
-        let probes = env.config.congestion_control && participant.receiver.negotiated().feedback.transport_cc;
+        let reported = participant.receiver.negotiated().feedback.transport_cc;
         let downlink = participant.receiver.downlink_mut()?;
         let due = downlink.due(now)?;
         if due > now {
             return Some(env.instant(due));
         }
-        downlink.tick(now, probes);
+        downlink.tick(now);
+        if env.config.congestion_control {
+            downlink.probe(now, reported, env.shedding.level() == 0);
+        }
         for _ in 0..MOST_AT_ONCE {
             if !self.participants.get(id)?.receiver.downlink()?.is_probe_due(now) {
                 break;

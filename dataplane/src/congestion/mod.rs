@@ -5,6 +5,7 @@ pub(crate) mod allocation;
 pub(crate) mod division;
 pub mod estimator;
 pub(crate) mod fair_share;
+pub(crate) mod filler;
 pub(crate) mod ladder;
 pub(crate) mod layer;
 pub mod prober;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::WorkerTime;
 use crate::congestion::division::Division;
 use crate::congestion::estimator::{Bounds, Estimator, Outcome};
+use crate::congestion::filler::Filler;
 use crate::congestion::prober::Prober;
 use crate::limits::{MAX_BITRATE, REALLOCATION, REALLOCATION_BURST};
 use crate::media::Bitrate;
@@ -57,6 +58,9 @@ pub struct Downlink {
     estimator: Estimator,
     /// Whether it carries more.
     prober: Prober,
+    /// The same where the receiver estimates. Not carried to another process: it begins anew.
+    #[serde(skip)]
+    filler: Filler,
     /// What the allocation granted.
     granted: Bitrate,
     /// What it would be given if the path carried it.
@@ -104,6 +108,7 @@ impl Downlink {
         Self {
             estimator: Estimator::new(bounds),
             prober: Prober::default(),
+            filler: Filler::default(),
             granted: Bitrate::default(),
             ideal: Bitrate::default(),
             suspended: 0,
@@ -137,6 +142,7 @@ impl Downlink {
     #[inline]
     pub fn sent(&mut self, now: WorkerTime, size: usize, numbered: bool) {
         self.bytes += size as u64;
+        self.filler.sent(size);
         if numbered {
             self.estimator.note_sent(now, size as u16, self.prober.cluster());
             self.prober.sent(size as u64);
@@ -165,12 +171,13 @@ impl Downlink {
 
     /// Whether the next packet of a probe is to go out.
     pub fn is_probe_due(&self, now: WorkerTime) -> bool {
-        self.prober.due(now).is_some()
+        self.prober.due(now).is_some() || self.filler.is_due()
     }
 
     /// There is nothing to probe with.
     pub fn abort_probe(&mut self, now: WorkerTime) {
         self.prober.abort(now, &mut self.estimator);
+        self.filler.abort(now);
     }
 
     /// Takes a receiver's own estimate (REMB); heeded as long as it sends no transport-wide feedback;
@@ -288,9 +295,8 @@ impl Downlink {
         true
     }
 
-    /// Looks after the estimate, and starts a probe when more is wanted; `probes` is whether there is anything to probe
-    /// with.
-    pub fn tick(&mut self, now: WorkerTime, probes: bool) {
+    /// Looks after the estimate.
+    pub fn tick(&mut self, now: WorkerTime) {
         self.since.get_or_insert(now);
         let elapsed = now.since(self.ticked_at);
         if elapsed >= TICK {
@@ -299,10 +305,21 @@ impl Downlink {
             (self.repeated, self.ticked_at) = (0, now);
         }
         self.estimator.check(now);
-        if probes {
-            let wanted = Bitrate::from_f64(self.ideal.as_f64() * WANTED);
+    }
+
+    /// Finds out whether the path carries more when that is wanted. `reported` is whether the receiver is to report numbered packets;
+    /// `spare` whether the worker has the time for many extra ones.
+    pub fn probe(&mut self, now: WorkerTime, reported: bool, spare: bool) {
+        let wanted = Bitrate::from_f64(self.ideal.as_f64() * WANTED);
+        let theirs = self.remb.filter(|(at, _)| !self.estimator.heard() && now.since(*at) < REMB_AGE);
+        if theirs.is_some() {
+            // It reports none: nothing waits for that.
+            self.prober.abort(now, &mut self.estimator);
+        } else if reported {
             self.prober.poll(now, &mut self.estimator, wanted);
         }
+        let fills = spare && self.paused.is_none();
+        self.filler.poll(now, theirs.filter(|_| fills).map(|(_, bitrate)| bitrate), wanted);
     }
 
     /// Whether something was sent, and nobody looks after it yet.
@@ -321,7 +338,8 @@ impl Downlink {
     /// Sets the next tick, and returns it.
     pub fn schedule(&mut self, now: WorkerTime) -> Option<WorkerTime> {
         let regular = WorkerTime::from_micros((now.as_micros() / TICK + 1) * TICK);
-        self.next_tick = Some(self.prober.poll_timeout(now).map_or(regular, |at| at.min(regular)));
+        let probes = self.prober.poll_timeout(now).into_iter().chain(self.filler.poll_timeout(now));
+        self.next_tick = Some(probes.fold(regular, WorkerTime::min));
         self.due(now)
     }
 
