@@ -40,6 +40,11 @@ fn held_in_time(world: &mut World, receiver: &str, owner: &str, source: &str) ->
     wait.is_some_and(|wait| source.is_some_and(|source| wait < source))
 }
 
+fn accept(world: &mut World, nick: &str) {
+    let accept = world.accept_of(ROOM, nick);
+    assert_eq!(world.jingle(ROOM, nick, accept), None);
+}
+
 fn source_add(world: &mut World, nick: &str, ssrc: u32, name: &str) {
     let mut added = source(nick, ssrc, "audio", true);
     added.name = Some(name.to_owned());
@@ -56,8 +61,7 @@ fn who_is_in_the_call_is_told_before_a_newcomers_media_comes() {
     world.join(ROOM, "alice", |_| {});
     world.join(ROOM, "bob", |bob| bob.accepts = false);
     world.client(ROOM, "alice").acknowledges = false;
-    let accept = world.accept_of(ROOM, "bob");
-    assert_eq!(world.jingle(ROOM, "bob", accept), None);
+    accept(&mut world, "bob");
     assert!(world.client(ROOM, "alice").actions().contains(&"source-add"), "signalled at once");
     assert_eq!(held(&mut world, "alice"), OF_BOB);
     for name in OF_BOB {
@@ -75,28 +79,28 @@ fn who_is_in_the_call_is_told_before_a_newcomers_media_comes() {
     assert_eq!(held(&mut world, "alice"), [""; 0]);
 }
 
-/// Accepts the offer as Firefox does.
-fn accept_as_firefox(world: &mut World, nick: &str) {
-    let mut accept = world.accept_of(ROOM, nick);
-    let video = accept.contents.iter_mut().filter_map(|content| content.description.as_mut());
+/// Alice, who accepted her offer as Firefox does, has not acknowledged bob's sources yet.
+fn bob_is_signalled_to_a_firefox() -> World {
+    let mut world = world();
+    world.join(ROOM, "alice", |alice| alice.accepts = false);
+    world.join(ROOM, "bob", |bob| bob.accepts = false);
+    let mut of_alice = world.accept_of(ROOM, "alice");
+    let video = of_alice.contents.iter_mut().filter_map(|content| content.description.as_mut());
     let formats =
         video.filter(|media| media.media.as_deref() == Some("video")).flat_map(|media| &mut media.payload_types);
     for format in formats.filter(|format| format.name.as_deref() == Some("VP8")) {
         format.parameters.push(Parameter { name: Some("max-fs".to_owned()), value: Some("12288".to_owned()) });
     }
-    assert_eq!(world.jingle(ROOM, nick, accept), None);
+    assert_eq!(world.jingle(ROOM, "alice", of_alice), None);
+    world.client(ROOM, "alice").acknowledges = false;
+    accept(&mut world, "bob");
+    world
 }
 
 /// With the one place for video of its own camera Firefox takes whatever comes for that; with more it does not guess.
 #[test]
 fn the_first_picture_waits_for_firefox_as_sound_does() {
-    let mut world = world();
-    world.join(ROOM, "alice", |alice| alice.accepts = false);
-    world.join(ROOM, "bob", |bob| bob.accepts = false);
-    accept_as_firefox(&mut world, "alice");
-    world.client(ROOM, "alice").acknowledges = false;
-    let accept = world.accept_of(ROOM, "bob");
-    assert_eq!(world.jingle(ROOM, "bob", accept), None);
+    let mut world = bob_is_signalled_to_a_firefox();
     world.wait(Duration::from_millis(500));
     world.acknowledge(ROOM, "alice");
     world.wait(Duration::from_millis(900));
@@ -113,13 +117,7 @@ fn the_first_picture_waits_for_firefox_as_sound_does() {
 /// It has no place for video before it did what the first signalling says.
 #[test]
 fn a_second_picture_waits_for_firefox_while_the_first_one_does() {
-    let mut world = world();
-    world.join(ROOM, "alice", |alice| alice.accepts = false);
-    world.join(ROOM, "bob", |bob| bob.accepts = false);
-    accept_as_firefox(&mut world, "alice");
-    world.client(ROOM, "alice").acknowledges = false;
-    let accept = world.accept_of(ROOM, "bob");
-    assert_eq!(world.jingle(ROOM, "bob", accept), None);
+    let mut world = bob_is_signalled_to_a_firefox();
     world.wait(Duration::from_millis(200));
     world.join(ROOM, "carol", |_| {});
     world.wait(Duration::from_millis(300));
@@ -139,12 +137,10 @@ fn a_newcomer_waits_for_what_its_offer_did_not_say() {
     let mut world = world();
     world.join(ROOM, "alice", |alice| alice.accepts = false);
     world.join(ROOM, "bob", |bob| bob.accepts = false);
-    let accept = world.accept_of(ROOM, "alice");
-    assert_eq!(world.jingle(ROOM, "alice", accept), None);
+    accept(&mut world, "alice");
     assert_eq!(held(&mut world, "bob"), [""; 0], "not before its transport can carry anything");
     let before = world.bridge("jvb1").requests.len();
-    let accept = world.accept_of(ROOM, "bob");
-    assert_eq!(world.jingle(ROOM, "bob", accept), None);
+    accept(&mut world, "bob");
     let after = &world.bridge("jvb1").requests[before..];
     let waits =
         after.iter().position(|request| request.endpoints.iter().any(|e| e.id == "bob" && e.unsignalled.is_some()));
@@ -259,10 +255,8 @@ fn forty_members_are_told_and_released_in_few_requests() {
         large.join(ROOM, &format!("m{number:03}"), |client| client.accepts = false);
         large.wait(Duration::from_millis(100));
     }
-    let accept = large.accept_of(ROOM, "m000");
-    assert_eq!(large.jingle(ROOM, "m000", accept), None);
-    let accept = large.accept_of(ROOM, "m001");
-    assert_eq!(large.jingle(ROOM, "m001", accept), None);
+    accept(&mut large, "m000");
+    accept(&mut large, "m001");
     let unsignalled =
         large.bridge("jvb1").requests.iter().flat_map(|r| &r.endpoints).filter(|e| e.unsignalled.is_some());
     assert_eq!(unsignalled.count(), 0);

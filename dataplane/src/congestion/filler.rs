@@ -63,7 +63,7 @@ impl Filler {
             self.back_off(now);
             return;
         }
-        let bytes = |micros: u64| i64::try_from(estimate.get().saturating_mul(micros) / 8_000_000).unwrap_or(i64::MAX);
+        let bytes = |micros: u64| i64::try_from(estimate.bytes_in(micros)).unwrap_or(i64::MAX);
         let allowed = bytes(now.since(run.counted));
         run.missing = run.missing.saturating_add(allowed).clamp(-bytes(AHEAD), bytes(2 * STEP).max(MISSING));
         run.counted = now;

@@ -79,7 +79,7 @@ impl Prober {
         self.any = true;
         // 0 is no probe.
         self.last_id = self.last_id % u8::MAX + 1;
-        let bytes = (rate.get().saturating_mul(DURATION) / 8_000_000).max(LEAST_BYTES);
+        let bytes = rate.bytes_in(DURATION).max(LEAST_BYTES);
         let cluster = Cluster { id: self.last_id, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
         estimator.start_probe(cluster);
         self.cluster = Some(cluster);
@@ -103,7 +103,7 @@ impl Prober {
     pub fn due(&self, now: WorkerTime) -> Option<u64> {
         let (running, cluster) = (self.running?, self.cluster?);
         let step = (now.since(running.started) / STEP + 1) * STEP;
-        let by_now = running.rate.get().saturating_mul(step) / 8_000_000;
+        let by_now = running.rate.bytes_in(step);
         let size = (u64::from(cluster.bytes) / u64::from(LEAST_PACKETS)).clamp(200, 1_100);
         (running.bytes < by_now).then_some(size)
     }

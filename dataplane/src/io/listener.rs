@@ -1,7 +1,9 @@
 //! A listening socket that hands over connections when there is something to read.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
+
+use super::socket::set_option;
 
 /// Seconds after which one that says nothing is handed over all the same, when the kernel next repeats its part of the handshake (after 1,
 /// 3, 7 s and so on).
@@ -12,14 +14,7 @@ const SILENT_FOR: libc::c_int = 3;
 /// # Errors
 /// What the system says, as of `setsockopt`: the socket is not of TCP, or the system does not know the option.
 pub fn defer_accept(listener: &impl AsFd) -> io::Result<()> {
-    let seconds = SILENT_FOR;
-    let length = size_of_val(&seconds) as libc::socklen_t;
-    let socket = listener.as_fd().as_raw_fd();
-    // SAFETY: the value lives through the call and has the length that is given, and the descriptor is open for as long as it is borrowed.
-    let result = unsafe {
-        libc::setsockopt(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, (&raw const seconds).cast(), length)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    set_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SILENT_FOR)
 }
 
 #[cfg(test)]

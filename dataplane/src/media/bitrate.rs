@@ -25,6 +25,12 @@ impl Bitrate {
         Self(bytes.saturating_mul(8_000_000) / micros)
     }
 
+    /// Bytes in a time at this rate.
+    #[inline]
+    pub const fn bytes_in(self, micros: u64) -> u64 {
+        self.0.saturating_mul(micros) / 8_000_000
+    }
+
     /// The nearest below a calculated one.
     #[inline]
     pub const fn from_f64(bits_per_second: f64) -> Self {
@@ -82,6 +88,7 @@ mod tests {
     #[test]
     fn bytes_over_time() {
         assert_eq!(Bitrate::of(125_000, 500_000), Bitrate::new(2_000_000));
+        assert_eq!(Bitrate::new(2_000_000).bytes_in(500_000), 125_000);
         assert_eq!(Bitrate::of(1, 0).get(), 8_000_000);
         assert!(Bitrate::of(u64::MAX, 1).get() > Bitrate::of(u64::MAX / 8_000_000, 2).get(), "it saturates");
         assert_eq!(Bitrate::new(64_000).to_string(), "64000 bit/s");

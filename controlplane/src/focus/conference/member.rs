@@ -445,10 +445,9 @@ impl Member {
         self.session.firefox
     }
 
-    /// Whether it, which is called `nick`, knows video of others that is not held back from it.
-    pub fn has_video_of_others(&self, nick: &str) -> bool {
-        let others = self.session.known.iter().filter(|(owner, _)| *owner != nick);
-        let mut video = others.flat_map(|(_, set)| &set.sources).filter(|source| source.video);
+    /// Whether it knows video of others that is not held back from it.
+    pub fn has_video_of_others(&self) -> bool {
+        let mut video = self.session.known.values().flat_map(|set| &set.sources).filter(|source| source.video);
         video.any(|source| source.name.as_ref().is_none_or(|name| !self.session.unsignalled.contains_key(name)))
     }
 

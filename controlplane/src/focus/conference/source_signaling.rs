@@ -72,7 +72,7 @@ impl Conference {
     ) {
         let Some(member) = self.members.get_mut(nick).filter(|member| member.sid() == sid) else { return };
         let moment = (LEAST + 2 * cx.now.saturating_duration_since(at)).min(MOST);
-        let pictures_wait = member.is_firefox() && !member.has_video_of_others(nick);
+        let pictures_wait = member.is_firefox() && !member.has_video_of_others();
         for (name, video) in names {
             member.source_signalled(&name, if video && !pictures_wait { cx.now } else { cx.now + moment });
         }

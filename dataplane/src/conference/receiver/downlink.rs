@@ -187,13 +187,18 @@ impl Downlink {
         self.remb = Some((now, bitrate.min(MAX_BITRATE)));
     }
 
+    /// The receiver's own estimate, unless it is out of date.
+    fn fresh_remb(&self, now: WorkerTime) -> Option<Bitrate> {
+        self.remb.filter(|(at, _)| now.since(*at) < REMB_AGE).map(|(_, bitrate)| bitrate)
+    }
+
     /// What may be sent; `None` is no known limit.
     pub fn budget(&self, now: WorkerTime) -> Option<Bitrate> {
         if self.estimator.heard() {
             return Some(self.estimator.budget());
         }
-        if let Some((at, bitrate)) = self.remb {
-            return (now.since(at) < REMB_AGE).then_some(bitrate);
+        if self.remb.is_some() {
+            return self.fresh_remb(now);
         }
         let since = self.since?;
         (now.since(since) < UNHEARD && self.estimator.any_sent()).then(|| self.estimator.estimate())
@@ -311,7 +316,7 @@ impl Downlink {
     /// `spare` whether the worker has the time for many extra ones.
     pub fn probe(&mut self, now: WorkerTime, reported: bool, spare: bool) {
         let wanted = Bitrate::from_f64(self.ideal.as_f64() * WANTED);
-        let theirs = self.remb.filter(|(at, _)| !self.estimator.heard() && now.since(*at) < REMB_AGE);
+        let theirs = self.fresh_remb(now).filter(|_| !self.estimator.heard());
         if theirs.is_some() {
             // It reports none: nothing waits for that.
             self.prober.abort(now, &mut self.estimator);
@@ -319,7 +324,7 @@ impl Downlink {
             self.prober.poll(now, &mut self.estimator, wanted);
         }
         let fills = spare && self.paused.is_none();
-        self.filler.poll(now, theirs.filter(|_| fills).map(|(_, bitrate)| bitrate), wanted);
+        self.filler.poll(now, theirs.filter(|_| fills), wanted);
     }
 
     /// Whether something was sent, and nobody looks after it yet.
